@@ -1,0 +1,66 @@
+# Everything a user or a developer types. `make demo` and `make test` need only
+# Python 3.11 or newer; each sets up what it uses in .venv, from locked versions.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+PYTEST := $(BIN)/python -m pytest
+
+.PHONY: help setup demo up test test-ci check bench locks clean
+
+help:
+	@echo "make demo     the whole story on real data: serve, drift, roll back, retrain"
+	@echo "make up       gateway and monitor with the demo's model, left running"
+	@echo "make test     every check and every test a change must pass"
+	@echo "make test-ci  what is too long or too heavy for a first run"
+	@echo "make bench    cost per request and rows per second on this machine"
+	@echo "make check    formatting, types and import layers"
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: requirements/demo.lock requirements/build.lock pyproject.toml | $(VENV)/bin/python
+	$(PIP) --require-hashes -r requirements/build.lock -r requirements/demo.lock
+	$(PIP) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.dev: requirements/dev.lock $(VENV)/.demo
+	$(PIP) --require-hashes -r requirements/dev.lock
+	@touch $@
+
+setup: $(VENV)/.dev
+
+demo: $(VENV)/.demo
+	$(BIN)/driftgate demo --json
+
+up: $(VENV)/.demo
+	$(BIN)/driftgate up --with-demo-model
+
+check: $(VENV)/.dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+test: check
+	$(PYTEST) -m "not ci and not gpu"
+
+test-ci: $(VENV)/.dev
+	$(PYTEST) -m ci
+
+bench: $(VENV)/.demo
+	$(BIN)/driftgate bench model
+	$(BIN)/driftgate bench log
+
+# Needs uv; rewrites every lock from pyproject.toml.
+COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-annotate --no-header
+locks:
+	$(COMPILE) --extra cpu pyproject.toml -o requirements/cpu.lock
+	$(COMPILE) --extra gpu pyproject.toml -o requirements/gpu.lock
+	$(COMPILE) --extra cpu --extra demo pyproject.toml -o requirements/demo.lock
+	$(COMPILE) --extra cpu --extra demo --extra dev pyproject.toml -o requirements/dev.lock
+	echo "setuptools>=77" | $(COMPILE) - -o requirements/build.lock
+
+clean:
+	rm -rf $(VENV) .driftgate demo-report
