@@ -1,0 +1,1 @@
+"""Every contract between processes: .proto files and the code generated from them."""
