@@ -1,0 +1,127 @@
+"""How far each consumer group has read, in one small file per group.
+
+The monitor owns its position, in one transaction with its statistics; what is
+published here is a copy for the ledger and for retention. A consumer publishes
+once at its start, before it reads, and then as often as it likes.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from eventlog.core.marks import parse_gap
+from eventlog.core.record import (
+    PREDICTIONS,
+    LogError,
+    RecordError,
+    RecordKind,
+    StoredRecord,
+)
+from eventlog.segment_files import replace_file
+
+MONITOR_GROUP = "monitor"  # whose reading counts as delivery in the embedded log
+_FOLDER = "positions"
+
+
+@dataclass(frozen=True, slots=True)
+class Consumed:
+    """What a group has consumed, prediction rows only.
+
+    position:  partition -> last offset.
+    delivered: producer -> rows of DATA records.
+    gaps:      (producer, reason label) -> rows of GAP records.
+    """
+
+    position: Mapping[str, int] = field(default_factory=dict)
+    delivered: Mapping[str, int] = field(default_factory=dict)
+    gaps: Mapping[tuple[str, str], int] = field(default_factory=dict)
+
+    def rows(self, producer: str) -> int:
+        """Rows of `producer` that are behind the position, in DATA and GAP records."""
+        gaps = sum(rows for (name, _), rows in self.gaps.items() if name == producer)
+        return self.delivered.get(producer, 0) + gaps
+
+
+class ConsumedTally:
+    """Adds records up as a consumer takes them; `consumed()` is what to publish."""
+
+    def __init__(self, start: Consumed | None = None) -> None:
+        start = start or Consumed()
+        self._position = dict(start.position)
+        self._delivered = dict(start.delivered)
+        self._gaps = dict(start.gaps)
+
+    def add(self, stored: StoredRecord) -> None:
+        record = stored.record
+        self._position[stored.partition] = stored.offset
+        if record.stream != PREDICTIONS:
+            return
+        if record.kind is RecordKind.DATA:
+            self._delivered[record.producer] = self._delivered.get(record.producer, 0) + record.rows
+        elif record.kind is RecordKind.GAP:
+            key = (record.producer, _reason(stored))
+            self._gaps[key] = self._gaps.get(key, 0) + record.rows
+
+    def consumed(self) -> Consumed:
+        return Consumed(dict(self._position), dict(self._delivered), dict(self._gaps))
+
+
+def publish_position(directory: Path, group: str, consumed: Consumed) -> None:
+    """Replace the position of `group` at once.
+
+    Raises: ValueError for a group name that is no plain file name, OSError.
+    """
+    folder = directory / _FOLDER
+    folder.mkdir(mode=0o700, exist_ok=True)
+    document = {
+        "position": dict(consumed.position),
+        "delivered": dict(consumed.delivered),
+        "gaps": [[*key, rows] for key, rows in consumed.gaps.items()],
+    }
+    replace_file(folder / _file(group), json.dumps(document).encode())
+
+
+def read_position(directory: Path, group: str) -> Consumed | None:
+    """What `group` published last; None if it never did.
+
+    Raises: LogError if the file is damaged, OSError.
+    """
+    path = directory / _FOLDER / _file(group)
+    try:
+        document = json.loads(path.read_bytes())
+        return Consumed(
+            {str(name): int(offset) for name, offset in document["position"].items()},
+            {str(name): int(rows) for name, rows in document["delivered"].items()},
+            {(str(name), str(reason)): int(rows) for name, reason, rows in document["gaps"]},
+        )
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError, AttributeError) as exc:
+        raise LogError(f"{path.name}: the published position is damaged") from exc
+
+
+def read_positions(directory: Path) -> dict[str, Consumed]:
+    """Every group's position; a damaged file counts as a group that has read nothing."""
+    positions: dict[str, Consumed] = {}
+    for path in sorted((directory / _FOLDER).glob("*.json")):
+        try:
+            consumed = read_position(directory, path.stem)
+        except LogError:
+            consumed = Consumed()
+        if consumed is not None:
+            positions[path.stem] = consumed
+    return positions
+
+
+def _file(group: str) -> str:
+    if not group.isidentifier():
+        raise ValueError(f"consumer group {group!r}: expected letters, digits and underscores")
+    return f"{group}.json"
+
+
+def _reason(stored: StoredRecord) -> str:
+    try:
+        return parse_gap(stored.record).reason.label
+    except RecordError:
+        return "unknown"
