@@ -1,0 +1,215 @@
+"""Which requests run together: the queue of one loaded version, as a state machine.
+
+A member goes QUEUED -> RUNNING -> DONE, or leaves earlier as CANCELLED or
+EXPIRED. Laws:
+- every member leaves exactly once, and is returned exactly once to be answered
+  (a cancelled one never is);
+- members of a batch agree in shapes and arm, so in one version and one record;
+- the oldest queued member decides what runs next; nothing waits for company;
+- a batch that fails is run again one member at a time, so a poisonous request
+  fails alone; cancelled and expired members take no mates with them.
+"""
+
+from collections import deque
+from collections.abc import Hashable
+from enum import Enum
+from typing import Generic, TypeVar
+
+NEVER_NS = 2**63 - 1
+
+
+class State(Enum):
+    QUEUED = "queued"
+    RUNNING = "running"
+    DONE = "done"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+
+_QUEUED, _RUNNING, _DONE = State.QUEUED, State.RUNNING, State.DONE
+
+
+class Member:
+    """One request in the queue; the shell adds what it needs in a subclass.
+
+    `state` and `order` belong to the `BatchQueue`.
+    """
+
+    __slots__ = ("deadline_ns", "key", "order", "rows", "state")
+
+    def __init__(self, key: Hashable, rows: int, deadline_ns: int = NEVER_NS) -> None:
+        self.key = key
+        self.rows = rows
+        self.deadline_ns = deadline_ns
+        self.state = _QUEUED
+        self.order = 0
+
+    def __repr__(self) -> str:
+        return f"<{self.state.value} {self.rows} rows, {self.key!r}>"
+
+
+M = TypeVar("M", bound=Member)
+
+
+class Batch(Generic[M]):
+    """Members that run as one; member i has the rows from `starts[i]` on."""
+
+    __slots__ = ("members", "rows", "starts")
+
+    def __init__(self, members: list[M]) -> None:
+        self.members = members
+        self.starts: list[int] = []
+        rows = 0
+        for member in members:
+            self.starts.append(rows)
+            rows += member.rows
+        self.rows = rows
+
+
+class BatchQueue(Generic[M]):
+    """The queue and the running batches of one version."""
+
+    def __init__(self, rows_max: int) -> None:
+        """rows_max: rows of one batch, 1 or more."""
+        assert rows_max >= 1
+        self._rows_max = rows_max
+        self._groups: dict[Hashable, deque[M]] = {}
+        self._alone: deque[M] = deque()
+        self._running: list[Batch[M]] = []
+        self._order = 0
+        self.queued = 0
+        self.rows_queued = 0
+
+    def submit(self, member: M) -> None:
+        """Queue a member. Its rows fit into a batch."""
+        assert member.state is _QUEUED
+        assert member.rows <= self._rows_max
+        self._order += 1
+        member.order = self._order
+        group = self._groups.get(member.key)
+        if group is None:
+            group = self._groups[member.key] = deque()
+        group.append(member)
+        self.queued += 1
+        self.rows_queued += member.rows
+
+    def cancel(self, member: M) -> bool:
+        """Its client left. False if it had left the queue already."""
+        return self._leave(member, State.CANCELLED)
+
+    def expire(self, now_ns: int) -> list[M]:
+        """Members whose deadline has passed, queued or running; they are to be answered."""
+        waiting = [m for group in self._groups.values() for m in group]
+        running = [m for batch in self._running for m in batch.members]
+        late = [m for m in (*waiting, *self._alone, *running) if m.deadline_ns <= now_ns]
+        return [member for member in late if self._leave(member, State.EXPIRED)]
+
+    def next_deadline_ns(self) -> int:
+        """The earliest deadline of a member that has not left; NEVER_NS if none."""
+        waiting = [m for group in self._groups.values() for m in group]
+        running = [m for batch in self._running for m in batch.members]
+        live = (m for m in (*waiting, *self._alone, *running) if m.state in {_QUEUED, _RUNNING})
+        return min((m.deadline_ns for m in live), default=NEVER_NS)
+
+    def _leave(self, member: M, state: State) -> bool:
+        if member.state is _QUEUED:
+            self.queued -= 1
+            self.rows_queued -= member.rows  # its place in the deque is skipped later
+        elif member.state is not _RUNNING:
+            return False
+        member.state = state
+        return True
+
+    def take(self) -> Batch[M] | None:
+        """The next batch to run, or None. The caller must end it with succeed or fail."""
+        members = self._take_alone() or self._take_group()
+        if not members:
+            return None
+        batch = Batch(members)
+        for member in members:
+            member.state = _RUNNING
+        self.queued -= len(members)
+        self.rows_queued -= batch.rows
+        self._running.append(batch)
+        return batch
+
+    def _take_alone(self) -> list[M]:
+        while self._alone:
+            member = self._alone.popleft()
+            if member.state is _QUEUED:
+                return [member]
+        return []
+
+    def _take_group(self) -> list[M]:
+        groups = self._groups
+        for key in list(groups):
+            group = groups[key]
+            while group and group[0].state is not _QUEUED:
+                group.popleft()
+            if not group:
+                del groups[key]
+        if not groups:
+            return []
+        if len(groups) == 1:
+            (group,) = groups.values()
+        else:
+            group = min(groups.values(), key=lambda waiting: waiting[0].order)
+        members: list[M] = []
+        rows = 0
+        while group:
+            member = group[0]
+            if member.state is _QUEUED:
+                rows += member.rows
+                if rows > self._rows_max:
+                    break
+                members.append(member)
+            group.popleft()
+        return members
+
+    def succeed(self, batch: Batch[M]) -> None:
+        """The batch ran; members still RUNNING are DONE now and to be answered."""
+        self._running.remove(batch)
+        for member in batch.members:
+            if member.state is _RUNNING:
+                member.state = _DONE
+
+    def fail(self, batch: Batch[M]) -> list[M]:
+        """The batch could not run. Returns the members that fail with it.
+
+        With several members none does: they run again, each alone, before
+        anything else.
+        """
+        self._running.remove(batch)
+        live = [member for member in batch.members if member.state is _RUNNING]
+        if len(batch.members) == 1:
+            for member in live:
+                member.state = _DONE
+            return live
+        for member in live:
+            member.state = _QUEUED
+            self._alone.append(member)
+            self.queued += 1
+            self.rows_queued += member.rows
+        return []
+
+    def unfinished(self) -> list[M]:
+        """Members whose rows may still be logged: queued, and all of the running batches."""
+        waiting = (m for group in self._groups.values() for m in group)
+        queued = [m for m in (*waiting, *self._alone) if m.state is _QUEUED]
+        return queued + [m for batch in self._running for m in batch.members]
+
+    @property
+    def idle(self) -> bool:
+        """Nothing is queued and nothing runs."""
+        return not self._running and not self.queued
+
+    def check(self) -> None:
+        """Assert the invariants; for tests and after faults."""
+        waiting = [m for group in self._groups.values() for m in group] + list(self._alone)
+        queued = [m for m in waiting if m.state is _QUEUED]
+        assert self.queued == len(queued), "queued is off"
+        assert self.rows_queued == sum(m.rows for m in queued), "rows_queued is off"
+        assert all(m.state is not _RUNNING for m in waiting), "a queued member runs"
+        for batch in self._running:
+            assert all(m.state is not _QUEUED for m in batch.members), "a running member waits"
+            assert batch.rows == sum(m.rows for m in batch.members)

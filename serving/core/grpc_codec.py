@@ -1,0 +1,232 @@
+"""Infer requests and replies as protobuf.
+
+A reply is assembled from serialized fields: what the replies of one version
+share is serialized once, and protobuf messages concatenate. Outputs are always
+raw, as clients index them by position.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from google.protobuf.message import DecodeError
+
+from protos import inference_pb2 as pb
+from serving.core.binary_codec import check_text, decode_raw, encode_raw
+from serving.core.datatypes import Array, Datatype
+from serving.core.errors import InvalidRequest, shown
+from serving.core.json_codec_reply import BatchOutputs
+from serving.core.request import (
+    PLAIN,
+    Envelope,
+    WantedOutput,
+    read_envelope,
+    refuse_extensions,
+    wanted_outputs,
+)
+from serving.core.signature import Signature, check_tensor, find_input, missing_inputs
+
+_HEADS_MAX = 1024
+
+_CONTENTS: Mapping[Datatype, str] = {
+    Datatype.BOOL: "bool_contents",
+    Datatype.INT8: "int_contents",
+    Datatype.INT16: "int_contents",
+    Datatype.INT32: "int_contents",
+    Datatype.INT64: "int64_contents",
+    Datatype.UINT8: "uint_contents",
+    Datatype.UINT16: "uint_contents",
+    Datatype.UINT32: "uint_contents",
+    Datatype.UINT64: "uint64_contents",
+    Datatype.FP32: "fp32_contents",
+    Datatype.FP64: "fp64_contents",
+    Datatype.BYTES: "bytes_contents",
+}
+
+
+class GrpcRequest:
+    """A parsed message, not yet bound to a version's signature."""
+
+    __slots__ = ("_message", "envelope", "model", "version")
+
+    def __init__(self, data: bytes) -> None:
+        """Parse. Raises: InvalidRequest."""
+        self._message = message = parse(pb.ModelInferRequest, data)
+        self.model: str = message.model_name
+        self.version: str = message.model_version
+        if message.id or message.parameters:
+            parameters = _plain(message.parameters)
+            self.envelope = read_envelope(message.id, parameters, reserved_allowed=True)
+        else:
+            self.envelope = PLAIN
+
+    def wanted(self, signature: Signature) -> tuple[WantedOutput, ...]:
+        """Raises: InvalidRequest, Unsupported."""
+        if not self._message.outputs:
+            return ()
+        entries = [
+            {"name": output.name, "parameters": _plain(output.parameters)}
+            for output in self._message.outputs
+        ]
+        return wanted_outputs(signature, entries)
+
+    def tensors(self, signature: Signature, tensors_max: int) -> list[Array]:
+        """The inputs in the signature's order. Raises: InvalidRequest, Unsupported."""
+        message = self._message
+        if len(message.inputs) > tensors_max:
+            raise InvalidRequest(
+                f"a request has at most {tensors_max} inputs, got {len(message.inputs)} for model "
+                f"'{signature.model}'"
+            )
+        raw = message.raw_input_contents
+        if raw and len(raw) != len(message.inputs):
+            raise InvalidRequest(
+                f"expected {len(message.inputs)} raw_input_contents for model "
+                f"'{signature.model}', one per input, got {len(raw)}"
+            )
+        arrays: list[Array | None] = [None] * len(signature.inputs)
+        for position, tensor in enumerate(message.inputs):
+            index = find_input(signature, tensor.name, arrays)
+            arrays[index] = _tensor(signature, index, tensor, raw[position] if raw else None)
+        if len(message.inputs) != len(arrays):
+            raise missing_inputs(signature, [tensor.name for tensor in message.inputs])
+        return arrays  # type: ignore[return-value]  # every place is taken: names are unique
+
+
+def _tensor(signature: Signature, index: int, tensor: Any, raw: bytes | None) -> Array:
+    spec = signature.inputs[index]
+    shape = list(tensor.shape)
+    count = check_tensor(signature, spec, tensor.datatype, shape)
+    if tensor.parameters:
+        refuse_extensions(_plain(tensor.parameters), f"input '{spec.name}'")
+    if raw is not None:
+        if tensor.HasField("contents"):
+            raise InvalidRequest(
+                "contents field must not be specified when using raw_input_contents for "
+                f"'{spec.name}' for model '{signature.model}'"
+            )
+        return decode_raw(signature, spec, raw, shape, count)
+    return _typed(signature, index, tensor.contents, shape, count)
+
+
+def _typed(
+    signature: Signature, index: int, contents: Any, shape: Sequence[int], count: int
+) -> Array:
+    spec = signature.inputs[index]
+    field = _CONTENTS.get(spec.datatype)
+    if field is None:
+        raise InvalidRequest(
+            f"{spec.datatype.wire} data travels only in raw_input_contents, not so for input "
+            f"'{spec.name}' for model '{signature.model}'"
+        )
+    values = getattr(contents, field)
+    if len(values) != count:
+        raise InvalidRequest(
+            f"unexpected number of elements in '{field}' of input '{spec.name}' for model "
+            f"'{signature.model}'. Expected {count}, got {len(values)}"
+        )
+    if spec.datatype is Datatype.BYTES:
+        array = np.empty(count, dtype=object)
+        array[:] = [check_text(signature, spec, text) for text in values]
+        return array.reshape(shape)
+    try:
+        return np.array(values, dtype=spec.datatype.dtype).reshape(shape)
+    except OverflowError:
+        raise InvalidRequest(
+            f"an element of input '{spec.name}' for model '{signature.model}' is out of the "
+            f"range of {spec.datatype.wire}"
+        ) from None
+
+
+def parse(message_type: Callable[[], Any], data: bytes) -> Any:
+    """`data` as a message. Raises: InvalidRequest if it is none."""
+    message = message_type()
+    try:
+        message.ParseFromString(data)
+    except DecodeError as error:
+        raise InvalidRequest("the message is not valid protobuf of this method") from error
+    return message
+
+
+def _plain(parameters: Any) -> dict[str, Any]:
+    """Parameters as Python values. Raises: InvalidRequest for one without a value."""
+    plain = {}
+    for name, parameter in parameters.items():
+        choice = parameter.WhichOneof("parameter_choice")
+        if choice is None:
+            raise InvalidRequest(f"parameter '{shown(name)}' has no value")
+        plain[name] = getattr(parameter, choice)
+    return plain
+
+
+class GrpcReplies:
+    """Encodes the replies of one version."""
+
+    __slots__ = ("_digest", "_heads", "_signature")
+
+    def __init__(self, signature: Signature, digest: str) -> None:
+        self._signature, self._digest = signature, digest
+        self._heads: dict[tuple[tuple[int, tuple[int, ...]], ...], bytes] = {}
+
+    def encode(
+        self,
+        outputs: BatchOutputs,
+        start: int,
+        stop: int,
+        envelope: Envelope,
+        wanted: Sequence[WantedOutput],
+        prediction_id: str,
+    ) -> bytes:
+        """A serialized ModelInferResponse."""
+        chosen = [want.index for want in wanted] if wanted else range(len(outputs.arrays))
+        rows = stop - start
+        pieces = [self._head(tuple((i, outputs.shape(i, rows)) for i in chosen))]
+        if prediction_id:
+            pieces.append(_PREDICTION_ID_HEAD + prediction_id.encode())
+        if envelope.id or envelope.details:
+            tail = pb.ModelInferResponse(id=envelope.id)
+            if envelope.details:
+                tail.parameters["model_digest"].string_param = self._digest
+            pieces.append(tail.SerializeToString())
+        for index in chosen:
+            raw = encode_raw(outputs.slice(index, start, stop))
+            pieces += (b"\x32", _varint(len(raw)), raw)  # field 6, bytes
+        return b"".join(pieces)
+
+    def _head(self, chosen: tuple[tuple[int, tuple[int, ...]], ...]) -> bytes:
+        head = self._heads.get(chosen)
+        if head is None:
+            if len(self._heads) >= _HEADS_MAX:
+                self._heads.clear()
+            head = self._heads[chosen] = self._describe(chosen)
+        return head
+
+    def _describe(self, chosen: Sequence[tuple[int, tuple[int, ...]]]) -> bytes:
+        signature = self._signature
+        message = pb.ModelInferResponse(model_name=signature.model, model_version=signature.version)
+        for index, shape in chosen:
+            spec = signature.outputs[index]
+            message.outputs.add(name=spec.name, datatype=spec.datatype.wire, shape=shape)
+        return message.SerializeToString()
+
+
+def _prediction_id_head() -> bytes:
+    """The bytes of the parameter up to its 36 characters of text."""
+    text = "x" * 36
+    message = pb.ModelInferResponse()
+    message.parameters["prediction_id"].string_param = text
+    return message.SerializeToString()[: -len(text)]
+
+
+_PREDICTION_ID_HEAD = _prediction_id_head()
+
+
+def _varint(value: int) -> bytes:
+    if value < 0x80:
+        return bytes((value,))
+    out = bytearray()
+    while value >= 0x80:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)

@@ -1,0 +1,176 @@
+"""Infer replies as JSON, with or without binary tensors behind it.
+
+What the replies of one version share (names, datatypes, shapes of a row count)
+is rendered once and kept; a reply then costs one join.
+"""
+
+from collections.abc import Sequence
+
+import orjson
+
+from serving.core.binary_codec import encode_raw
+from serving.core.datatypes import Array
+from serving.core.json_codec import row_texts
+from serving.core.request import Envelope, WantedOutput
+from serving.core.signature import Signature
+
+_HEADS_MAX = 1024  # distinct output shapes whose rendering is kept per version
+
+
+class BatchOutputs:
+    """The outputs of one execution, cut by request and rendered once.
+
+    arrays: one per output of the signature, (rows, ...), C-contiguous; for a
+    version that does not batch, the whole output of its single request.
+    """
+
+    __slots__ = ("_texts", "arrays", "batched", "row_tails", "signature")
+
+    def __init__(self, signature: Signature, arrays: Sequence[Array]) -> None:
+        self.signature = signature
+        self.arrays = arrays
+        self.batched = signature.max_batch_size > 0
+        self._texts: list[list[bytes] | None] = [None] * len(arrays)
+        self.row_tails: list[bytes] | None = None  # of replies, filled when first needed
+
+    def slice(self, output: int, start: int, stop: int) -> Array:
+        """A view of the rows of one request."""
+        array = self.arrays[output]
+        return array[start:stop] if self.batched else array
+
+    def text(self, output: int, start: int, stop: int) -> bytes:
+        """The flat JSON elements of the rows of one request, without brackets."""
+        texts = self._texts[output]
+        if texts is None:
+            texts = self.texts(output)
+        if stop - start == 1 or not self.batched:
+            return texts[start]
+        return b",".join(text for text in texts[start:stop] if text)
+
+    def texts(self, output: int) -> list[bytes]:
+        """The flat JSON elements of every row; of one that does not batch, of all."""
+        array = self.arrays[output]
+        spec = self.signature.outputs[output]
+        texts = self._texts[output] = row_texts(spec, array if self.batched else array[None])
+        return texts
+
+    def shape(self, output: int, rows: int) -> tuple[int, ...]:
+        """The shape of the outputs of a request with so many rows."""
+        shape: tuple[int, ...] = self.arrays[output].shape
+        return (rows, *shape[1:]) if self.batched else shape
+
+
+class JsonReplies:
+    """Encodes the replies of one version."""
+
+    __slots__ = ("_digest", "_heads", "_name", "_open", "_signature")
+
+    def __init__(self, signature: Signature, digest: str) -> None:
+        self._signature = signature
+        self._digest = digest
+        model, version = orjson.dumps(signature.model), orjson.dumps(signature.version)
+        self._name = b'"model_name":%b,"model_version":%b' % (model, version)
+        self._open = b'{%b,"parameters":{"prediction_id":"' % self._name
+        self._heads: dict[tuple[int, tuple[int, ...]], bytes] = {}
+
+    def encode(
+        self,
+        outputs: BatchOutputs,
+        start: int,
+        stop: int,
+        envelope: Envelope,
+        wanted: Sequence[WantedOutput],
+        prediction_id: str,
+    ) -> tuple[bytes, int]:
+        """Body of a reply, and the length of its JSON part (0: there is no other)."""
+        plain = not wanted and not envelope.binary_outputs
+        if plain and prediction_id and not envelope.id and not envelope.details:
+            if stop - start == 1:
+                tails = outputs.row_tails or self._tails(outputs)
+                return b"".join((self._open, prediction_id.encode(), tails[start])), 0
+            pieces = [self._open, prediction_id.encode(), b'"},"outputs":[']
+        else:
+            pieces = self._opening(envelope, prediction_id)
+        if plain:
+            self._add_texts(pieces, outputs, start, stop)
+            return b"".join(pieces), 0
+        return self._with_blobs(pieces, outputs, start, stop, envelope, wanted)
+
+    def _opening(self, envelope: Envelope, prediction_id: str) -> list[bytes]:
+        parameters: dict[str, str] = {}
+        if prediction_id:
+            parameters["prediction_id"] = prediction_id
+        if envelope.details:
+            parameters["model_digest"] = self._digest
+        return [
+            b'{"id":%b,' % orjson.dumps(envelope.id) if envelope.id else b"{",
+            self._name,
+            b',"parameters":%b' % orjson.dumps(parameters) if parameters else b"",
+            b',"outputs":[',
+        ]
+
+    def _tails(self, outputs: BatchOutputs) -> list[bytes]:
+        """Replies of one row behind their prediction id, for every row of a batch at once."""
+        columns = []
+        for index in range(len(outputs.arrays)):
+            head = self._head(index, outputs.shape(index, 1))
+            columns.append([head + text + b"]}" for text in outputs.texts(index)])
+        rows = columns[0] if len(columns) == 1 else map(b",".join, zip(*columns, strict=True))
+        tails = outputs.row_tails = [b'"},"outputs":[' + row + b"]}" for row in rows]
+        return tails
+
+    def _add_texts(self, pieces: list[bytes], outputs: BatchOutputs, start: int, stop: int) -> None:
+        for index in range(len(outputs.arrays)):
+            pieces += (
+                self._head(index, outputs.shape(index, stop - start)),
+                outputs.text(index, start, stop),
+                b"]}," if index + 1 < len(outputs.arrays) else b"]}]}",
+            )
+
+    def _head(self, index: int, shape: tuple[int, ...]) -> bytes:
+        """An output object up to its first element."""
+        head = self._heads.get((index, shape))
+        if head is None:
+            if len(self._heads) >= _HEADS_MAX:
+                self._heads.clear()
+            head = self._heads[index, shape] = self._describe(index, shape) + b',"data":['
+        return head
+
+    def _describe(self, index: int, shape: tuple[int, ...]) -> bytes:
+        spec = self._signature.outputs[index]
+        described = {"name": spec.name, "datatype": spec.datatype.wire, "shape": shape}
+        return orjson.dumps(described)[:-1]
+
+    def _with_blobs(
+        self,
+        pieces: list[bytes],
+        outputs: BatchOutputs,
+        start: int,
+        stop: int,
+        envelope: Envelope,
+        wanted: Sequence[WantedOutput],
+    ) -> tuple[bytes, int]:
+        blobs: list[bytes] = []
+        entries: list[bytes] = []
+        for want in wanted or [WantedOutput(i) for i in range(len(outputs.arrays))]:
+            shape = outputs.shape(want.index, stop - start)
+            if envelope.binary_outputs if want.binary is None else want.binary:
+                blob = encode_raw(outputs.slice(want.index, start, stop))
+                size = b',"parameters":{"binary_data_size":%d}}' % len(blob)
+                entries.append(self._describe(want.index, shape) + size)
+                blobs.append(blob)
+            else:
+                text = outputs.text(want.index, start, stop)
+                entries.append(self._head(want.index, shape) + text + b"]}")
+        head = b"".join(pieces) + b",".join(entries) + b"]}"
+        return (b"".join((head, *blobs)), len(head)) if blobs else (head, 0)
+
+
+def wants_json_of(
+    signature: Signature, envelope: Envelope, wanted: Sequence[WantedOutput]
+) -> list[int]:
+    """Indices of the outputs that a request wants as JSON elements."""
+    if not wanted:
+        return [] if envelope.binary_outputs else list(range(len(signature.outputs)))
+    default = envelope.binary_outputs
+    return [w.index for w in wanted if not (default if w.binary is None else w.binary)]

@@ -1,0 +1,162 @@
+"""A request without its tensors: id, deadline, routing key, wanted outputs.
+
+Both protocols reduce to one `Envelope`. Parameters that mean something are
+checked here; others are ignored, as the protocol asks.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from serving.core.errors import InvalidRequest, Unsupported, shown
+from serving.core.signature import Signature
+
+ID_CHARACTERS_MAX = 1024  # it is echoed, and kept while the request runs
+ROUTING_KEY_BYTES_MAX = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class WantedOutput:
+    """An output by its index in the signature; `binary` None: as the request says."""
+
+    index: int
+    binary: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """What a request says about itself."""
+
+    id: str = ""
+    timeout_ns: int = 0  # 0: none
+    routing_key: str = ""
+    binary_outputs: bool = False
+    details: bool = False
+
+
+PLAIN = Envelope()
+
+
+def read_envelope(id: object, parameters: object, *, reserved_allowed: bool) -> Envelope:
+    """The envelope of a request with this id and these parameters.
+
+    parameters: name -> bool | int | float | str, or None.
+    Raises: InvalidRequest.
+    """
+    if not id and not parameters:
+        return PLAIN
+    if id is not None and (not isinstance(id, str) or len(id) > ID_CHARACTERS_MAX):
+        raise InvalidRequest(
+            f"request 'id' must be a string of at most {ID_CHARACTERS_MAX} characters, "
+            f"got '{shown(id)}'"
+        )
+    if parameters is None:
+        return Envelope(id=id or "")
+    if not isinstance(parameters, Mapping):
+        raise InvalidRequest(f"'parameters' must be an object, got '{shown(parameters)}'")
+    if not reserved_allowed:
+        _refuse_reserved(parameters)
+    return Envelope(
+        id=id or "",
+        timeout_ns=1000 * _integer(parameters, "timeout"),
+        routing_key=_routing_key(parameters),
+        binary_outputs=_boolean(parameters, "binary_data_output"),
+        details=_boolean(parameters, "driftgate_details"),
+    )
+
+
+def _refuse_reserved(parameters: Mapping[str, Any]) -> None:
+    for name in parameters:
+        if name.startswith("triton_"):
+            raise InvalidRequest(
+                f"parameter keys starting with 'triton_' are reserved, got '{shown(name)}'"
+            )
+
+
+def _integer(parameters: Mapping[str, Any], name: str) -> int:
+    value = parameters.get(name, 0)
+    if type(value) is not int or value < 0 or value >= 2**53:
+        raise InvalidRequest(
+            f"parameter '{name}' must be a non-negative integer, got '{shown(value)}'"
+        )
+    return value
+
+
+def _boolean(parameters: Mapping[str, Any], name: str) -> bool:
+    value = parameters.get(name, False)
+    if type(value) is not bool:
+        raise InvalidRequest(f"parameter '{name}' must be a boolean, got '{shown(value)}'")
+    return value
+
+
+def _routing_key(parameters: Mapping[str, Any]) -> str:
+    """`routing_key`, else `sequence_id`; an empty or zero id is no key."""
+    key = parameters.get("routing_key", "")
+    if not isinstance(key, str):
+        raise InvalidRequest(f"parameter 'routing_key' must be a string, got '{shown(key)}'")
+    if not key:
+        sequence = parameters.get("sequence_id", 0)
+        if type(sequence) not in {int, str}:
+            raise InvalidRequest(
+                f"parameter 'sequence_id' must be an integer or a string, got '{shown(sequence)}'"
+            )
+        key = str(sequence) if sequence else ""
+    return check_routing_key(key)
+
+
+def check_routing_key(key: str) -> str:
+    """Raises: InvalidRequest if it is too long to be kept beside a request."""
+    if len(key) > ROUTING_KEY_BYTES_MAX:
+        raise InvalidRequest(
+            f"a routing key has at most {ROUTING_KEY_BYTES_MAX} characters, got {len(key)}"
+        )
+    return key
+
+
+def wanted_outputs(signature: Signature, outputs: object) -> tuple[WantedOutput, ...]:
+    """The outputs a request asks for, in its order; none named: all.
+
+    outputs: None, or entries {"name", "parameters"?}.
+    Raises: InvalidRequest for unknown and duplicate names, Unsupported for
+    extensions that we do not speak.
+    """
+    if not outputs:
+        return ()
+    if not isinstance(outputs, Sequence) or isinstance(outputs, str):
+        raise InvalidRequest(f"'outputs' must be an array, got '{shown(outputs)}'")
+    wanted: dict[int, WantedOutput] = {}
+    for entry in outputs:
+        if not isinstance(entry, Mapping):
+            raise InvalidRequest(f"an entry of 'outputs' must be an object, got '{shown(entry)}'")
+        name = entry.get("name")
+        index = signature.output_index.get(name) if isinstance(name, str) else None
+        if index is None:
+            known = ", ".join(f"'{spec.name}'" for spec in signature.outputs[:8])
+            raise InvalidRequest(
+                f"unexpected inference output '{shown(name)}' for model '{signature.model}'. "
+                f"Expected one of {known}"
+            )
+        if index in wanted:
+            raise InvalidRequest(f"output '{shown(name)}' already exists in request")
+        wanted[index] = WantedOutput(index, _output_binary(entry, str(name)))
+    return tuple(wanted.values())
+
+
+def _output_binary(entry: Mapping[str, Any], name: str) -> bool | None:
+    parameters = entry.get("parameters")
+    if parameters is None:
+        return None
+    if not isinstance(parameters, Mapping):
+        raise InvalidRequest(f"'parameters' of output '{shown(name)}' must be an object")
+    refuse_extensions(parameters, f"output '{shown(name)}'")
+    if "binary_data" not in parameters:
+        return None
+    return _boolean(parameters, "binary_data")
+
+
+def refuse_extensions(parameters: Mapping[str, Any], where: str) -> None:
+    """Raises: Unsupported for shared memory and classification."""
+    if "shared_memory_region" in parameters:
+        raise Unsupported(f"shared memory is not supported, asked for by {where}")
+    if parameters.get("classification"):
+        raise Unsupported(f"classification is not supported, asked for by {where}")

@@ -1,0 +1,154 @@
+"""The head of an HTTP request: what we refuse in it, and what infer needs of it.
+
+The parser takes requests without a Host, with two of them, and absolute targets;
+a proxy in front may read those differently than we do, so they end here.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from urllib.parse import unquote
+
+from serving.core.errors import Reason, ServeError, Unsupported, shown
+
+Headers = Sequence[tuple[bytes, bytes]]
+
+_HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9._~%-]+)(?::[0-9]{0,5})?")
+_INFER = re.compile(rb"/v2/models/([^/?#]+)(?:/versions/([^/?#]+))?/infer/?(?:\?[^#]*)?")
+_RARE = frozenset(
+    (
+        b"transfer-encoding",
+        b"upgrade",
+        b"content-encoding",
+        b"expect",
+        b"inference-header-content-length",
+        b"x-routing-key",
+        b"x-request-timeout-ms",
+    )
+)
+_ONCE = _RARE | {b"host", b"content-length"}
+
+
+class HeadRefused(ServeError):
+    """A head that ends the connection."""
+
+    reason = Reason.INVALID
+
+    def __init__(self, http_status: int, message: str, close_reason: str) -> None:
+        super().__init__(message)
+        self.http_status = http_status
+        self.close_reason = close_reason
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The headers that mean something to us; absent ones are None, 0 or empty."""
+
+    content_length: int | None = None
+    content_encoding: str = ""
+    header_length: str | None = None
+    routing_key: str = ""
+    timeout_ms: str = ""
+    expects_continue: bool = False
+    chunked: bool = False
+    upgrade: bool = False
+
+
+def read_head(headers: Headers, http_version: str) -> Head:
+    """headers: names in lower case. Raises: HeadRefused."""
+    found = dict(headers)
+    if len(found) != len(headers):
+        _refuse_repeated(headers)
+    host = found.get(b"host")
+    if host is None:
+        if http_version != "1.0":
+            raise HeadRefused(400, "a request must have one Host header", "bad_request")
+    elif not _HOST.fullmatch(host):
+        raise HeadRefused(400, "the Host header is malformed", "bad_request")
+    length = found.get(b"content-length")
+    coding = found.get(b"transfer-encoding")
+    if coding is not None and (
+        length is not None or http_version == "1.0" or coding.lower() != b"chunked"
+    ):
+        raise HeadRefused(400, "Transfer-Encoding may only be 'chunked', alone", "bad_request")
+    if _RARE.isdisjoint(found):
+        return Head(content_length=None if length is None else int(length))
+    return Head(
+        content_length=None if length is None else int(length),
+        content_encoding=_text(found.get(b"content-encoding")).lower(),
+        header_length=(
+            _text(found[b"inference-header-content-length"])
+            if b"inference-header-content-length" in found
+            else None
+        ),
+        routing_key=_text(found.get(b"x-routing-key")),
+        timeout_ms=_text(found.get(b"x-request-timeout-ms")),
+        expects_continue=found.get(b"expect", b"").lower() == b"100-continue",
+        chunked=coding is not None,
+        upgrade=b"upgrade" in found,
+    )
+
+
+def _refuse_repeated(headers: Headers) -> None:
+    """Raises: HeadRefused if a header that means something to us is given twice."""
+    seen: set[bytes] = set()
+    for name, _ in headers:
+        if name in seen and name in _ONCE:
+            raise HeadRefused(
+                400, f"header '{name.decode()}' may be given only once", "bad_request"
+            )
+        seen.add(name)
+
+
+def _text(value: bytes | None) -> str:
+    return "" if value is None else value.decode("latin-1").strip()
+
+
+def without_upgrade(method: bytes, url: bytes, headers: Headers) -> bytes:
+    """The head again, as a client would have sent it that asks for no other protocol."""
+    lines = [b"%b %b HTTP/1.1" % (method, url)]
+    for name, value in headers:
+        if name == b"connection":
+            tokens = [token.strip() for token in value.lower().split(b",")]
+            kept = b", ".join(t for t in tokens if t not in {b"upgrade", b"http2-settings"})
+        else:
+            kept = value
+        if name not in {b"upgrade", b"http2-settings"} and kept:
+            lines.append(name + b": " + kept)
+    return b"\r\n".join(lines) + b"\r\n\r\n"
+
+
+def check_target(url: bytes) -> None:
+    """Raises: HeadRefused for a target that is not a plain path, or hides a slash."""
+    if not url.startswith(b"/"):
+        raise HeadRefused(400, "the request target must be a path", "bad_request")
+    if b"%2f" in url or b"%2F" in url:
+        raise HeadRefused(400, "the request target must not contain '%2f'", "bad_request")
+
+
+def infer_target(url: bytes) -> tuple[str, str] | None:
+    """Model and version ("" when not named) of an infer path, or None."""
+    match = _INFER.fullmatch(url)
+    if match is None:
+        return None
+    model, version = match.groups()
+    return unquote(model.decode("ascii")), unquote(version.decode("ascii")) if version else ""
+
+
+def check_encoding(encoding: str) -> str:
+    """ "", "gzip" or "deflate". Raises: Unsupported."""
+    if encoding in {"", "identity"}:
+        return ""
+    if encoding not in {"gzip", "deflate"}:
+        raise Unsupported(f"Content-Encoding '{shown(encoding)}' is not supported: gzip, deflate")
+    return encoding
+
+
+def request_cost(
+    body_bytes: int, header_length: str | None, json_factor: int, raw_factor: int
+) -> int:
+    """Memory that a body may take while it is decoded, in bytes."""
+    if header_length is None or not header_length.isdigit():
+        return body_bytes * json_factor
+    json_bytes = min(int(header_length[:20]), body_bytes)
+    return json_bytes * json_factor + (body_bytes - json_bytes) * raw_factor

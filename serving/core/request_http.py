@@ -1,0 +1,154 @@
+"""An HTTP infer body: JSON, JSON with binary tensors, or one raw tensor."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from serving.core.binary_codec import BlobReader, decode_raw, raw_request_input, split_body
+from serving.core.datatypes import Array
+from serving.core.errors import InvalidRequest, shown
+from serving.core.json_codec import decode_elements, parse_json
+from serving.core.json_template import Template, Templates
+from serving.core.request import (
+    PLAIN,
+    Envelope,
+    WantedOutput,
+    read_envelope,
+    refuse_extensions,
+    wanted_outputs,
+)
+from serving.core.signature import Signature, check_tensor, find_input, missing_inputs
+
+_NO_BLOB = memoryview(b"")
+RAW_ENVELOPE = Envelope(binary_outputs=True)
+
+
+class HttpRequest:
+    """A parsed body, not yet bound to a version's signature."""
+
+    __slots__ = ("_blob", "_data", "_document", "_source", "_template", "envelope")
+
+    def __init__(
+        self,
+        body: bytes,
+        header_length: str | None,
+        depth_max: int,
+        templates: Templates | None = None,
+    ) -> None:
+        """Parse; with `templates` only what is new in it. Raises: InvalidRequest."""
+        self._template: Template | None = None
+        if header_length is None and templates is not None:
+            matched = templates.match(body)
+            if matched is not None:
+                self._template, self._data = matched
+                self._source = body, depth_max
+                self.envelope = PLAIN
+                return
+        self._parse(body, header_length, depth_max)
+        if header_length is None and templates is not None and self._document is not None:
+            templates.learn(body, self._document)
+
+    def _parse(self, body: bytes, header_length: str | None, depth_max: int) -> None:
+        self._document: Mapping[str, Any] | None = None
+        self._blob = _NO_BLOB
+        if header_length is not None:
+            body, self._blob = split_body(body, header_length)
+            if not body:
+                self.envelope = RAW_ENVELOPE
+                return
+        document = parse_json(body, depth_max)
+        if type(document) is not dict:
+            raise InvalidRequest(f"the request must be a JSON object, got '{shown(document)}'")
+        self._document = document
+        if "id" in document or "parameters" in document:
+            self.envelope = read_envelope(
+                document.get("id"), document.get("parameters"), reserved_allowed=False
+            )
+        else:
+            self.envelope = PLAIN
+
+    def wanted(self, signature: Signature) -> tuple[WantedOutput, ...]:
+        """Raises: InvalidRequest, Unsupported."""
+        if self._template is not None:
+            bound = self._template.bind(signature)
+            if bound is not None:
+                return bound.wanted
+            self._parse_in_full()
+        if self._document is None:
+            return ()
+        return wanted_outputs(signature, self._document.get("outputs"))
+
+    def tensors(self, signature: Signature, tensors_max: int) -> list[Array]:
+        """The inputs in the signature's order. Raises: InvalidRequest, Unsupported."""
+        if self._template is not None:
+            bound = self._template.bind(signature)
+            if bound is not None:
+                try:
+                    shape, count = bound.shape, bound.count
+                    return [decode_elements(signature, bound.spec, self._data, shape, count)]
+                except InvalidRequest:
+                    pass
+            self._parse_in_full()
+        if self._document is None:
+            shape, count = raw_request_input(signature, self._blob)
+            return [decode_raw(signature, signature.inputs[0], self._blob, shape, count)]
+        entries = self._document.get("inputs")
+        if type(entries) is not list:
+            raise InvalidRequest(
+                f"'inputs' of a request for model '{signature.model}' must be an array, "
+                f"got '{shown(entries)}'"
+            )
+        if len(entries) > tensors_max:
+            raise InvalidRequest(
+                f"a request has at most {tensors_max} inputs, got {len(entries)} for model "
+                f"'{signature.model}'"
+            )
+        return _bind(signature, entries, BlobReader(self._blob, signature.model))
+
+    def _parse_in_full(self) -> None:
+        """What does not fit is told of as if there were no templates."""
+        self._template = None
+        body, depth_max = self._source
+        self._parse(body, None, depth_max)
+
+
+def _bind(signature: Signature, entries: list[Any], blobs: BlobReader) -> list[Array]:
+    arrays: list[Array | None] = [None] * len(signature.inputs)
+    names: list[str] = []
+    for entry in entries:
+        if type(entry) is not dict:
+            raise InvalidRequest(f"an entry of 'inputs' must be an object, got '{shown(entry)}'")
+        index = find_input(signature, entry.get("name"), arrays)
+        arrays[index] = _tensor(signature, index, entry, blobs)
+        names.append(entry["name"])
+    blobs.finish()
+    if len(names) != len(arrays):
+        raise missing_inputs(signature, names)
+    return arrays  # type: ignore[return-value]  # every place is taken: names are unique
+
+
+def _tensor(signature: Signature, index: int, entry: Mapping[str, Any], blobs: BlobReader) -> Array:
+    spec = signature.inputs[index]
+    shape = entry.get("shape")
+    count = check_tensor(signature, spec, entry.get("datatype"), shape)
+    assert isinstance(shape, list)
+    parameters = entry.get("parameters")
+    if parameters is None:
+        size = None
+    elif isinstance(parameters, dict):
+        refuse_extensions(parameters, f"input '{spec.name}'")
+        size = parameters.get("binary_data_size")
+    else:
+        raise InvalidRequest(f"'parameters' of input '{spec.name}' must be an object")
+    if size is None:
+        if "data" not in entry:
+            raise InvalidRequest(
+                f"input '{spec.name}' for model '{signature.model}' must have 'data' or "
+                "'binary_data_size'"
+            )
+        return decode_elements(signature, spec, entry["data"], shape, count)
+    if "data" in entry:
+        raise InvalidRequest(
+            f"input '{spec.name}' for model '{signature.model}' must not have both 'data' and "
+            "'binary_data_size'"
+        )
+    return decode_raw(signature, spec, blobs.take(spec.name, size), shape, count)

@@ -1,0 +1,57 @@
+"""What an operator can set about the gateway; defaults and units stand here."""
+
+from dataclasses import dataclass, field
+
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class LimitSettings:
+    """Bounds on what a client may send; each is checked before it is allocated."""
+
+    body_bytes_max: int = 64 * MIB
+    request_line_bytes_max: int = 8 * 1024
+    header_bytes_max: int = 16 * 1024
+    headers_max: int = 100
+    json_depth_max: int = 100
+    tensors_max: int = 64
+    rank_max: int = 8
+    rows_in_flight_max: int = 16_384
+    bytes_in_flight_max: int = 2048 * MIB  # a JSON body counts 24 times its size
+    connections_max: int = 4_096
+    first_byte_s: float = 10.0  # idle before a connection's first byte
+    header_s: float = 5.0
+    body_s: float = 30.0  # plus one second per body_bytes_per_s_min
+    body_bytes_per_s_min: int = 8 * 1024
+    keep_alive_s: float = 75.0
+    request_s_max: float = 30.0  # deadline of a request that names none
+
+
+@dataclass(frozen=True, slots=True)
+class GatewaySettings:
+    """Listeners, processes and where state lives."""
+
+    host: str = "127.0.0.1"
+    http_port: int = 8000
+    grpc_port: int = 8001
+    metrics_port: int = 8002
+    admin_host: str = "127.0.0.1"
+    admin_port: int = 8003
+    admin_hosts: tuple[str, ...] = ()  # Host names allowed on the admin port beside its own
+    admin_plaintext: bool = False  # let admin_host be reachable from other machines without TLS
+    workers: int = 0  # 0: one per core
+    model_repository: str = ""  # a Triton-layout folder; empty: the embedded registry
+    registry_poll_s: float = 2.0
+    drain_s: float = 10.0
+    orphan_s: float = 30.0  # how long workers outlive their supervisor
+    # A worker whose event loop has not turned for so long is killed and replaced; 0: never.
+    # Five times the longest honest turn: 64 MiB of JSON numbers of one digit took 3 s to read.
+    hang_s: float = 15.0
+    # Rows that one worker process numbers before it is replaced: prediction ids hold 34
+    # bits, and at half of them a worker that no replacement can be started for has hours.
+    worker_rows_max: int = 2**33
+    keep_previous: int = 1
+    server_name: str = "driftgate"
+    rollout_steps: tuple[int, ...] = (5, 25, 100)
+    max_batch_size: int = 256  # rows per execution of a batchable model without a setting
+    limits: LimitSettings = field(default_factory=LimitSettings)

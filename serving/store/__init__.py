@@ -1,0 +1,1 @@
+"""What the control plane keeps on disk: commands, desired state, audit."""

@@ -1,0 +1,1 @@
+"""The control plane: one process per state directory."""

@@ -1,0 +1,75 @@
+"""`GET /metrics`: the counts of all workers, living and dead, and the supervisor's own.
+
+A counter never falls: what a dead worker counted is folded into a file before its
+slab is removed, and the file names whom it has folded, so nothing counts twice.
+"""
+
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from serving.metrics import CATALOGUE, Kind, Totals, read_slab, render
+from serving.store.files import write_atomically
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_KEPT = (Kind.COUNTER, Kind.HISTOGRAM)  # a dead worker has no queue and no connections
+
+
+class DeadTotals:
+    """What workers counted that are gone, in `path`."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.totals = Totals()
+        self._folded: list[str] = []  # whose slab may still lie there after a crash
+        try:
+            document = json.loads(path.read_bytes())
+            self._folded = [str(item) for item in document["folded"]]
+            for key, values in document["cells"]:
+                if key[0] in CATALOGUE:
+                    self.totals.cells[tuple(key)] = [float(value) for value in values]
+        except (OSError, ValueError, KeyError, TypeError, IndexError):
+            self.totals, self._folded = Totals(), []
+
+    def fold(self, slab: Path) -> None:
+        """Take over a dead worker's counters and remove its slab; idempotent."""
+        if slab.stem not in self._folded:
+            try:
+                self.totals.add(read_slab(slab), kinds=_KEPT)
+            except (OSError, ValueError):
+                slab.unlink(missing_ok=True)
+                return
+            self._folded = [*self._folded[-255:], slab.stem]
+            cells = [[list(key), values] for key, values in self.totals.cells.items()]
+            document = {"folded": self._folded, "cells": cells}
+            write_atomically(self._path, json.dumps(document).encode())
+        slab.unlink(missing_ok=True)
+
+
+def collect(dead: DeadTotals, slabs: Iterable[Path], own: Totals) -> bytes:
+    """The exposition of everything there is now; a slab that is going away is skipped."""
+    totals = Totals()
+    totals.add(dead.totals)
+    for slab in slabs:
+        try:
+            totals.add(read_slab(slab))
+        except (OSError, ValueError):
+            continue
+    totals.add(own)
+    return render(totals)
+
+
+def metrics_app(exposition: Callable[[], bytes]) -> Starlette:
+    """The read-only application of the metrics port."""
+
+    async def metrics(_: Request) -> Response:
+        return Response(exposition(), media_type=CONTENT_TYPE)
+
+    app = Starlette(routes=[Route("/metrics", metrics, methods=["GET"])])
+    app.router.redirect_slashes = False
+    return app

@@ -1,0 +1,56 @@
+"""Starting worker processes and noticing, through a pidfd, when one has ended.
+
+A pidfd works alike for our children, for children from before an exec, and for
+the orphans of a killed supervisor.
+"""
+
+import asyncio
+import contextlib
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+
+WORKER_ARGV = (sys.executable, "-m", "serving.worker")
+
+
+def spawn(argv: Sequence[str], config_fd: int, http_fd: int) -> int:
+    """Start a worker in a session of its own; returns its pid.
+
+    A terminal's Ctrl-C must reach the supervisor alone, which then drains.
+    """
+    process = subprocess.Popen(
+        [*argv, "--config-fd", str(config_fd)],
+        pass_fds=(config_fd, http_fd),
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    process.returncode = 0  # we reap it ourselves; Popen must not warn that it runs on
+    return process.pid
+
+
+async def ended(pid: int) -> int | None:
+    """Wait until a process is gone.
+
+    Returns: its exit code (negative: the signal), None if it was not our child.
+    """
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return _reap(pid)
+    loop = asyncio.get_running_loop()
+    gone: asyncio.Future[None] = loop.create_future()
+    loop.add_reader(pidfd, lambda: None if gone.done() else gone.set_result(None))
+    try:
+        await gone
+    finally:
+        loop.remove_reader(pidfd)
+        os.close(pidfd)
+    return _reap(pid)
+
+
+def _reap(pid: int) -> int | None:
+    with contextlib.suppress(ChildProcessError):
+        _, status = os.waitpid(pid, 0)
+        return os.waitstatus_to_exitcode(status)
+    return None

@@ -1,0 +1,136 @@
+"""Following the registry: a champion alias that moved is a wish to start a rollout.
+
+Each move is heard once, through the id of its command. A registry that cannot be
+read, or a model in it that is broken, changes nothing that serves.
+"""
+
+import asyncio
+import contextlib
+import sys
+import time
+from collections.abc import Callable
+
+from registry_client import RegistryError, Source
+from serving.core.rollout_state import Command, Deployment, Origin, Refused, Verb, Version
+from serving.store.files import StoreError
+from serving.supervisor.control import Control
+from serving.supervisor.models import CHAMPION, Champion, Look, look, resolve
+
+FIRST_LOOK_S_MAX = 2.0  # a registry that hangs must not keep the last good state from serving
+
+
+class RegistryFollower:
+    """Owns the registry connection and what was last seen through it."""
+
+    def __init__(
+        self,
+        open_source: Callable[[], Source],
+        control: Control,
+        poll_s: float,
+        steps: tuple[int, ...],
+    ) -> None:
+        self.look = Look()
+        self.up = False
+        self.last_sync_ns = 0
+        self._open, self._control, self._poll_s, self._steps = open_source, control, poll_s, steps
+        self._source: Source | None = None
+        self._handled: dict[str, int] = {}
+        self._refused: dict[str, tuple[int, int]] = {}
+        self._nudge = asyncio.Event()
+
+    def source(self) -> Source:
+        """The registry, opened at first use; blocking. Raises: RegistryError or OSError."""
+        if self._source is None:
+            self._source = self._open()
+        return self._source
+
+    async def run(self) -> None:
+        """Look again and again until cancelled."""
+        first = asyncio.get_running_loop().call_later(FIRST_LOOK_S_MAX, self._begin)
+        try:
+            while True:
+                self._hear(await asyncio.to_thread(self._look))
+                first.cancel()
+                self._nudge.clear()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(self._poll_s):
+                        await self._nudge.wait()
+        finally:
+            first.cancel()
+
+    async def resolve(self, model: str, reference: str) -> Version:
+        """A version by number or @alias. Raises: RegistryError or OSError."""
+        return await asyncio.to_thread(lambda: resolve(self.source(), model, reference))
+
+    def look_soon(self) -> None:
+        """Do not wait for the next poll."""
+        self._nudge.set()
+
+    def _look(self) -> Look:
+        try:
+            return look(self.source(), self.look.champions)
+        except (RegistryError, OSError) as error:
+            return Look(error=str(error))
+
+    def _begin(self) -> None:
+        self._control.may_begin = True
+        self._control.reconcile()
+
+    def _hear(self, seen: Look) -> None:
+        self.up = not seen.error
+        if seen.error:
+            if self.look.error != seen.error:
+                _say(f"the registry cannot be read: {seen.error}")
+            seen = Look(self.look.champions, seen.error, self.look.model_errors)
+        else:
+            self.last_sync_ns = time.time_ns()
+            for model, error in seen.model_errors.items():
+                if self.look.model_errors.get(model) != error:
+                    _say(f"{model}: {error}")
+        self.look = seen
+        for model, champion in seen.champions.items():
+            try:
+                self._follow(model, champion)
+            except StoreError as error:  # heard again at the next look
+                _say(f"{model}: {error}")
+        self._begin()
+
+    def _follow(self, model: str, champion: Champion) -> None:
+        deployment = self._control.store.deployment(model)
+        if self._handled.get(model) == champion.serial:
+            return
+        if self._refused.get(model) == (champion.serial, deployment.generation):
+            return
+        identity = f"alias:{model}:{champion.serial}"
+        if identity in deployment.remembered or self._control.store.seen(identity):
+            self._handled[model] = champion.serial
+            return
+        command = Command(
+            id=identity,
+            ts_ns=time.time_ns(),
+            actor="alias",
+            origin=Origin.ALIAS,
+            model=model,
+            verb=_verb_for(deployment, champion.version),
+            version=champion.version,
+            steps=self._steps,
+            reason=f"alias {CHAMPION} points to version {champion.version.version}",
+        )
+        outcome = self._control.command(command).outcome
+        if isinstance(outcome, Refused):
+            self._refused[model] = (champion.serial, deployment.generation)
+            _say(f"{model}: {command.reason}, refused: {outcome.sentence}")
+        else:
+            self._handled[model] = champion.serial
+
+
+def _verb_for(deployment: Deployment, version: Version) -> Verb:
+    if deployment.stable is None:
+        return Verb.ADOPT
+    if version == deployment.stable:
+        return Verb.ABORT if deployment.candidate else Verb.NOTE
+    return Verb.NOTE if version == deployment.candidate else Verb.START
+
+
+def _say(line: str) -> None:
+    print(f"gateway: {line}", file=sys.stderr, flush=True)

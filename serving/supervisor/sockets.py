@@ -1,0 +1,201 @@
+"""The supervisor's lock and listening sockets, which outlive it when it execs itself.
+
+Laws:
+- one supervisor per state directory: the lock is a flock that only this process
+  holds (workers never inherit it) and that an exec keeps;
+- after a crash the HTTP listener is the one that the earlier workers still hold, so
+  nobody in its backlog is lost; the gRPC port is shared with them (SO_REUSEPORT);
+- without such workers a port must be free: it is shared with nobody else;
+- port 0 is resolved here, once; a worker never sees it.
+"""
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+from serving.settings import GatewaySettings
+
+INHERITED = "DRIFTGATE_INHERITED"  # name -> descriptor, as JSON, across an exec
+_BACKLOG = 2048
+
+
+CANNOT_START = 5  # exit code; tells who restarts us that trying again will not help
+
+
+class StartError(Exception):
+    """The gateway cannot start; one sentence with what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sockets:
+    """What is bound for the life of the gateway; `lock` is the flock's descriptor."""
+
+    http: socket.socket
+    grpc: socket.socket  # bound and never listening: it keeps the port for the workers
+    metrics: socket.socket
+    admin: socket.socket
+    lock: int
+
+    @property
+    def ports(self) -> dict[str, int]:
+        return {
+            name: getattr(self, name).getsockname()[1]
+            for name in ("http", "grpc", "metrics", "admin")
+        }
+
+    def export(self) -> dict[str, str]:
+        """Environment variables through which an exec'ed supervisor takes all of it over."""
+        held = {name: getattr(self, name).fileno() for name in ("http", "grpc", "metrics", "admin")}
+        held["lock"] = self.lock
+        for descriptor in held.values():
+            os.set_inheritable(descriptor, True)
+        return {INHERITED: json.dumps(held)}
+
+    def close(self) -> None:
+        for sock in (self.http, self.grpc, self.metrics, self.admin):
+            sock.close()
+        os.close(self.lock)
+
+
+def take_over(environment: "os._Environ[str]") -> Sockets | None:
+    """What this process held before it exec'ed itself, or None."""
+    text = environment.pop(INHERITED, "")
+    if not text:
+        return None
+    held = json.loads(text)
+    for descriptor in held.values():
+        os.set_inheritable(descriptor, False)
+    return Sockets(
+        **{name: socket.socket(fileno=held[name]) for name in ("http", "grpc", "metrics", "admin")},
+        lock=held["lock"],
+    )
+
+
+def lock(state_dir: Path) -> int:
+    """Take the state directory for this process.
+
+    Raises: StartError if another supervisor has it, or it cannot be written.
+    """
+    try:
+        state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        descriptor = os.open(
+            state_dir / "supervisor.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
+        )
+    except OSError as error:
+        raise StartError(
+            f"the state directory {state_dir} cannot be written ({error.strerror or error}); "
+            "choose another with --state-dir"
+        ) from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        raise StartError(
+            f"another gateway runs in {state_dir}; stop it or choose another state directory"
+        ) from error
+    return descriptor
+
+
+def open_sockets(
+    gateway: GatewaySettings,
+    held: int,
+    *,
+    beside_workers: bool = False,
+    listener: socket.socket | None = None,
+) -> Sockets:
+    """Bind everything. beside_workers: workers of an earlier supervisor still serve.
+
+    listener: theirs, used if it is for our address, else closed.
+    Raises: StartError for a port that is taken or must not be opened.
+    """
+    check_admin_host(gateway)
+    with contextlib.ExitStack() as opened:
+        http = _fitting(listener, gateway)
+        if http is None:
+            http = _bind(
+                gateway.host, gateway.http_port, "http", shared=True, beside=beside_workers
+            )
+            http.listen(_BACKLOG)
+        opened.callback(http.close)
+        grpc = _bind(gateway.host, gateway.grpc_port, "grpc", shared=True, beside=beside_workers)
+        opened.callback(grpc.close)
+        metrics = _bind(gateway.host, gateway.metrics_port, "metrics")
+        opened.callback(metrics.close)
+        metrics.listen(_BACKLOG)
+        admin = _bind(gateway.admin_host, gateway.admin_port, "admin")
+        opened.callback(admin.close)
+        admin.listen(_BACKLOG)
+        opened.pop_all()
+    return Sockets(http, grpc, metrics, admin, held)
+
+
+def _fitting(listener: socket.socket | None, gateway: GatewaySettings) -> socket.socket | None:
+    if listener is None:
+        return None
+    wanted = socket.getaddrinfo(gateway.host, gateway.http_port, type=socket.SOCK_STREAM)[0][4]
+    host, port = listener.getsockname()[:2]
+    if host == wanted[0] and gateway.http_port in {0, port}:
+        listener.setblocking(False)
+        return listener
+    listener.close()
+    return None
+
+
+def check_admin_host(gateway: GatewaySettings) -> None:
+    """Refuse to carry the admin token in clear over a network.
+
+    Raises: StartError unless the address is loopback or the operator insists.
+    """
+    if gateway.admin_plaintext or _is_loopback(gateway.admin_host):
+        return
+    raise StartError(
+        f"admin_host {gateway.admin_host} is reachable from other machines and the admin port "
+        "speaks no TLS; use 127.0.0.1, or set admin_plaintext = true behind a TLS proxy"
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    return host in {"localhost", "::1"} or host.startswith("127.")
+
+
+def _bind(
+    host: str, port: int, name: str, *, shared: bool = False, beside: bool = False
+) -> socket.socket:
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        if shared and port and not beside:
+            _check_free(family, kind, address)
+        sock = socket.socket(family, kind)
+    except OSError as error:
+        raise _taken(name, host, port, error) from error
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        sock.bind(address)
+    except OSError as error:
+        sock.close()
+        raise _taken(name, host, port, error) from error
+    sock.setblocking(False)
+    return sock
+
+
+def _check_free(family: int, kind: int, address: object) -> None:
+    """SO_REUSEPORT would share a port with any process of this user; that is never wanted."""
+    with socket.socket(family, kind) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(address)  # type: ignore[arg-type]
+        probe.listen(1)
+
+
+def _taken(name: str, host: str, port: int, error: OSError) -> StartError:
+    if error.errno == errno.EADDRINUSE:
+        return StartError(f"{name} port {host}:{port} is in use; free it or set {name}_port")
+    return StartError(f"{name} port {host}:{port} cannot be opened: {error.strerror or error}")

@@ -1,0 +1,233 @@
+"""The supervisor: composes the control plane of one state directory and runs it.
+
+SIGTERM and SIGINT drain the workers, close their books and end with 0. SIGHUP
+replaces the supervisor by itself (exec: same pid, same listeners) and then every
+worker, one by one. After a kill -9 the next supervisor is started the same way as
+the first: it finds the workers left behind and relieves them.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Coroutine, Sequence
+from typing import Any, NoReturn
+
+from eventlog import set_damaged_keys_aside
+from registry_client import open_source
+from serving.store.control_store import ControlStore
+from serving.store.files import write_atomically
+from serving.supervisor.admin import AdminSettings, admin_app, load_token
+from serving.supervisor.books import Books
+from serving.supervisor.config import SupervisorConfig, config_from_json, memory_file
+from serving.supervisor.control import Control
+from serving.supervisor.fleet import Fleet
+from serving.supervisor.listener import serve_http
+from serving.supervisor.metrics_server import DeadTotals, collect, metrics_app
+from serving.supervisor.model_bytes import ModelBytes
+from serving.supervisor.models import ModelCache
+from serving.supervisor.process import WORKER_ARGV
+from serving.supervisor.registry import RegistryFollower
+from serving.supervisor.sockets import (
+    CANNOT_START,
+    Sockets,
+    StartError,
+    lock,
+    open_sockets,
+    take_over,
+)
+from serving.supervisor.status import Gateway, own_metrics
+
+TICK_S = 0.25  # retries and watchdogs; everything else is driven by events
+UPKEEP_S = 30.0
+SUPERVISOR_ARGV = (sys.executable, "-m", "serving")
+
+
+class Supervisor:
+    """Everything of one gateway but the workers' own work."""
+
+    def __init__(
+        self, config: SupervisorConfig, sockets: Sockets | None, worker_argv: Sequence[str]
+    ) -> None:
+        """Raises: StartError if the state directory is taken."""
+        self._config = config
+        gateway = config.gateway
+        self._lock = sockets.lock if sockets else lock(config.state_dir)
+        self._sockets = sockets
+        for folder in (config.run_dir, config.log_dir):
+            folder.mkdir(exist_ok=True, mode=0o700)
+        if aside := set_damaged_keys_aside(config.state_dir):
+            _say(
+                f"id.keys is damaged; set aside as {aside}, labels of older predictions are refused"
+            )
+        self._store = ControlStore(config.state_dir, time.time_ns())
+        self._dead = DeadTotals(config.run_dir / "totals.json")
+        cache = ModelCache(config.state_dir / "cache")
+        self._bytes = ModelBytes(lambda: self._registry.source(), cache)  # noqa: PLW0108 - made below
+        self._control = Control(self._store, self._bytes, gateway.keep_previous)
+        self._bytes.changed = self._control.fetched
+        self._registry = RegistryFollower(
+            lambda: open_source(config.registry_dir, gateway.model_repository),
+            self._control,
+            gateway.registry_poll_s,
+            gateway.rollout_steps,
+        )
+        self._books = Books(config.log_dir, config.log)
+        self._fleet = Fleet(config, self._books, self._dead, worker_argv, self._control.heard)
+        self._control.bind(self._fleet)
+        self._gateway = Gateway(
+            self._control, self._registry, self._fleet, self._books, gateway.rollout_steps
+        )
+        self._stop: asyncio.Future[signal.Signals] = asyncio.get_running_loop().create_future()
+
+    async def open(self) -> Sockets:
+        """Find what an earlier supervisor left, and open the ports. Raises: StartError."""
+        listener = await self._fleet.find_old()
+        if self._sockets is None:
+            self._sockets = open_sockets(
+                self._config.gateway,
+                self._lock,
+                beside_workers=bool(self._fleet.old),
+                listener=listener,
+            )
+        elif listener is not None:
+            listener.close()  # the same socket that came through the exec
+        return self._sockets
+
+    async def run(self) -> signal.Signals:
+        """Serve until a signal says otherwise; returns it. SIGHUP leaves everything running."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            loop.add_signal_handler(number, self._signalled, number)
+        self._announce_files()
+        tasks = [asyncio.create_task(work) for work in self._works()]
+        self._fleet.start(self.sockets)
+        try:
+            reason = await self._until_stopped(tasks)
+            if reason is not signal.SIGHUP:
+                await self._fleet.stop()
+                await self._books.close()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await self._bytes.close()
+            self._store.close()
+        return reason
+
+    @property
+    def sockets(self) -> Sockets:
+        assert self._sockets is not None, "open() comes first"
+        return self._sockets
+
+    def _signalled(self, number: signal.Signals) -> None:
+        if not self._stop.done():
+            self._stop.set_result(number)
+
+    async def _until_stopped(self, tasks: list[asyncio.Task[None]]) -> signal.Signals:
+        """Wait for a signal; a part that ends on its own is a fault that ends us."""
+        watched: set[asyncio.Future[object]] = {self._stop, *tasks}  # type: ignore[arg-type]
+        await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
+        if not self._stop.done():
+            for task in tasks:
+                if task.done():
+                    task.result()
+        return await self._stop
+
+    def _works(self) -> list[Coroutine[Any, Any, None]]:
+        gateway = self._config.gateway
+        token = load_token(self._config.state_dir / "admin.token")
+        port = self.sockets.ports["admin"]
+        settings = AdminSettings(token, port, (gateway.admin_host, *gateway.admin_hosts))
+        return [
+            self._registry.run(),
+            self._tick(),
+            self._upkeep(),
+            self._say_ready(),
+            serve_http(admin_app(self._gateway, settings), self.sockets.admin),
+            serve_http(metrics_app(self._exposition), self.sockets.metrics),
+        ]
+
+    def _exposition(self) -> bytes:
+        slabs = [worker.metrics_path for worker in (*self._fleet.workers, *self._fleet.old)]
+        own = own_metrics(self._control, self._registry, self._fleet)
+        return collect(self._dead, slabs, own)
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_S)
+            self._control.reconcile()
+            self._fleet.relieve_old()
+            self._fleet.look()
+
+    async def _upkeep(self) -> None:
+        """What workers left in the log, and what the cache need not hold."""
+        while True:
+            await self._books.close()
+            await asyncio.sleep(UPKEEP_S)
+            with contextlib.suppress(OSError):
+                await self._bytes.prune(self._control.wanted().keys())
+
+    async def _say_ready(self) -> None:
+        await self._control.became_ready.wait()
+        host, ports = self._config.gateway.host, self.sockets.ports
+        print(
+            f"ready http=http://{host}:{ports['http']} grpc={host}:{ports['grpc']} "
+            f"metrics=http://{host}:{ports['metrics']}/metrics "
+            f"admin=http://{self._config.gateway.admin_host}:{ports['admin']}",
+            flush=True,
+        )
+        await asyncio.get_running_loop().create_future()  # this part does not end either
+
+    def _announce_files(self) -> None:
+        document = {"pid": os.getpid(), "ports": self.sockets.ports}
+        write_atomically(self._config.run_dir / "supervisor.json", json.dumps(document).encode())
+
+
+def replace_self(config: SupervisorConfig, sockets: Sockets, argv: Sequence[str]) -> NoReturn:
+    """Exec the supervisor anew in this process; listeners and lock stay open."""
+    descriptor = memory_file("driftgate-config", config.to_json())
+    environment = {**os.environ, **sockets.export()}
+    os.execve(argv[0], [*argv, "--config-fd", str(descriptor)], environment)  # noqa: S606 - ourselves
+
+
+def serve(
+    config: SupervisorConfig,
+    worker_argv: Sequence[str] = WORKER_ARGV,
+    supervisor_argv: Sequence[str] = SUPERVISOR_ARGV,
+) -> int:
+    """Run a gateway in this process until it is told to stop; returns its exit code.
+
+    That is CANNOT_START when a port or the state directory cannot be had.
+    """
+
+    async def run() -> tuple[signal.Signals, Sockets]:
+        supervisor = Supervisor(config, take_over(os.environ), worker_argv)
+        sockets = await supervisor.open()
+        return await supervisor.run(), sockets
+
+    # Not asyncio.run: it would wait for a thread that a hanging registry holds.
+    loop = asyncio.new_event_loop()
+    try:
+        reason, sockets = loop.run_until_complete(run())
+    except StartError as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        return CANNOT_START
+    finally:
+        loop.close()
+    if reason is signal.SIGHUP:
+        replace_self(config, sockets, supervisor_argv)
+    return 0
+
+
+def _say(line: str) -> None:
+    print(f"gateway: {line}", file=sys.stderr, flush=True)
+
+
+def read_config(descriptor: int) -> SupervisorConfig:
+    """The configuration document on a descriptor, which is closed."""
+    with os.fdopen(descriptor, "rb") as file:
+        return config_from_json(json.load(file))

@@ -1,0 +1,78 @@
+"""The metrics that requests touch, looked up once per version."""
+
+from enum import Enum
+
+from serving import metrics as catalogue
+from serving.core.errors import Reason
+from serving.metrics import MetricsSlab
+
+PROTOCOLS = ("http", "grpc")
+UNKNOWN = "unknown"  # a model or version that no registry has named
+
+
+class LabelOutcome(Enum):
+    TAKEN = "taken"
+    REFUSED = "refused"
+
+
+class VersionMetrics:
+    """Cells of one version."""
+
+    def __init__(self, slab: MetricsSlab, model: str, version: str) -> None:
+        self._slab, self._model, self._version = slab, model, version
+        self.answered = {
+            protocol: slab.counter(catalogue.REQUESTS, model, version, protocol, "200")
+            for protocol in PROTOCOLS
+        }
+        self.seconds = {
+            protocol: slab.histogram(catalogue.REQUEST_SECONDS, model, protocol)
+            for protocol in PROTOCOLS
+        }
+        self.rows = slab.counter(catalogue.ROWS, model, version)
+        self.executions = slab.counter(catalogue.EXECUTIONS, model, version)
+        self.batch_rows = slab.histogram(catalogue.BATCH_ROWS, model)
+        self.decode = slab.histogram(catalogue.STAGE_SECONDS, model, "decode")
+        self.queue = slab.histogram(catalogue.STAGE_SECONDS, model, "queue")
+        self.infer = slab.histogram(catalogue.STAGE_SECONDS, model, "infer")
+        self.encode = slab.histogram(catalogue.STAGE_SECONDS, model, "encode")
+        create_model_series(slab, model)
+        self.cancelled = slab.counter(catalogue.CANCELLED, model)
+
+    def failed(self, protocol: str, code: int) -> None:
+        """Count a request that this version did not answer with a prediction."""
+        self._slab.counter(
+            catalogue.REQUESTS, self._model, self._version, protocol, str(code)
+        ).inc()
+
+
+def create_model_series(slab: MetricsSlab, model: str) -> None:
+    """Errors at zero: a series that begins with its first error has no rate at that error."""
+    for reason in Reason:
+        slab.counter(catalogue.REJECTED, model, reason.value)
+    for outcome in LabelOutcome:
+        slab.counter(catalogue.LABELS, model, outcome.value)
+
+
+class GateMetrics:
+    """Cells of requests and connections that have no version."""
+
+    def __init__(self, slab: MetricsSlab) -> None:
+        self._slab = slab
+        for reason in Reason:
+            slab.counter(catalogue.REJECTED, UNKNOWN, reason.value)
+        self.connections = {
+            protocol: slab.gauge(catalogue.CONNECTIONS, protocol) for protocol in PROTOCOLS
+        }
+
+    def refused(self, model: str, protocol: str, code: int, reason: Reason) -> None:
+        """Count a request refused before it was queued; `model` is a known one or UNKNOWN."""
+        self._slab.counter(catalogue.REQUESTS, model, UNKNOWN, protocol, str(code)).inc()
+        self._slab.counter(catalogue.REJECTED, model, reason.value).inc()
+
+    def closed(self, protocol: str, reason: str) -> None:
+        """Count a connection that we closed."""
+        self._slab.counter(catalogue.CONNECTIONS_CLOSED, protocol, reason).inc()
+
+    def labels(self, model: str, outcome: LabelOutcome, count: int) -> None:
+        """Count labels."""
+        self._slab.counter(catalogue.LABELS, model, outcome.value).inc(count)

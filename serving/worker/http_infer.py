@@ -1,0 +1,214 @@
+"""One infer request over HTTP: its body in, its reply out."""
+
+import logging
+import zlib
+from functools import lru_cache, partial
+from http import HTTPStatus
+from typing import Protocol
+
+import orjson
+
+from serving.core.admission import JSON_BYTES_FACTOR, RAW_BYTES_FACTOR
+from serving.core.errors import InvalidRequest, ServeError, TooLarge
+from serving.core.json_codec_reply import BatchOutputs
+from serving.core.request_head import Head, check_encoding, request_cost
+from serving.core.request_http import HttpRequest
+from serving.worker.dataplane import DataPlane, check_timeout_ms
+from serving.worker.task import Task
+
+log = logging.getLogger("driftgate.serving")
+
+_JSON = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+_JSON_LAST = (
+    b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n"
+    b"connection: close\r\n\r\n"
+)
+_BINARY = (
+    b"HTTP/1.1 200 OK\r\ncontent-type: application/octet-stream\r\ncontent-length: %d\r\n"
+    b"inference-header-content-length: %d\r\n%b\r\n"
+)
+_CLOSE = b"connection: close\r\n"
+RETRY_AFTER_S = 1
+_PHRASES = {status.value: status.phrase for status in HTTPStatus}
+_JOIN_BYTES_MAX = 64 * 1024  # a longer body is written as it is, not copied once more
+
+
+class Connection(Protocol):
+    """What an exchange needs of the connection it came over."""
+
+    transport: "Transport"
+
+    def infer_answered(self, keep_alive: bool) -> None: ...
+
+
+class Transport(Protocol):
+    """The part of asyncio.Transport that is used here."""
+
+    def write(self, data: bytes) -> None: ...
+    def is_closing(self) -> bool: ...
+
+
+class Exchange:
+    """Collects a body, submits it, and writes what comes back."""
+
+    __slots__ = (
+        "_chunks",
+        "_connection",
+        "_held",
+        "_plane",
+        "_task",
+        "head",
+        "keep_alive",
+        "target",
+    )  # fmt: skip
+    protocol = "http"
+
+    def __init__(
+        self,
+        connection: Connection,
+        plane: DataPlane,
+        target: tuple[str, str],
+        head: Head,
+        keep_alive: bool,
+    ) -> None:
+        self._connection, self._plane, self.target = connection, plane, target
+        self.head = head
+        self.keep_alive = keep_alive
+        self._chunks: list[bytes] = []
+        self._held = 0  # bytes of the budget that the unfinished body takes
+        self._task: Task | None = None
+
+    def add(self, body: bytes) -> None:
+        """Take a piece of the body. Raises: Overloaded."""
+        if self._chunks:
+            self._plane.admission.hold_bytes(len(body))
+            self._held += len(body)
+        self._chunks.append(body)
+
+    def routing_key(self) -> str:
+        return self.head.routing_key
+
+    def start(self) -> None:
+        """The body is complete: decode and queue it, or answer with what is wrong."""
+        self._release()
+        head = self.head
+        chunks = self._chunks
+        self._chunks = []
+        try:
+            body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+            timeout_ns = check_timeout_ms(head.timeout_ms) if head.timeout_ms else 0
+            if head.content_encoding:
+                body = self._inflate(body, check_encoding(head.content_encoding))
+            plane = self._plane
+            self._task = plane.infer(
+                partial(
+                    HttpRequest,
+                    body,
+                    head.header_length,
+                    plane.limits.json_depth_max,
+                    plane.templates,
+                ),
+                self.target[0],
+                self.target[1],
+                timeout_ns,
+                request_cost(len(body), head.header_length, JSON_BYTES_FACTOR, RAW_BYTES_FACTOR),
+                self,
+            )
+        except ServeError as error:
+            self.fail(error)
+        except Exception:
+            log.exception("queueing a request failed")
+            self.fail(ServeError("internal error"))
+
+    def _inflate(self, body: bytes, encoding: str) -> bytes:
+        """Bounded by what comes out, whatever went in. Raises: TooLarge, InvalidRequest."""
+        if not encoding:
+            return body
+        limit = self._plane.limits.body_bytes_max
+        stream = zlib.decompressobj(31 if encoding == "gzip" else 15)
+        try:
+            plain = stream.decompress(body, limit + 1)
+        except zlib.error as error:
+            raise InvalidRequest(f"the request body is not valid {encoding} data") from error
+        if len(plain) > limit:
+            raise TooLarge(f"the decompressed request body exceeds the limit of {limit} bytes")
+        if not stream.eof:
+            raise InvalidRequest(f"the request body is not complete {encoding} data")
+        if stream.unused_data:
+            raise InvalidRequest(
+                f"the request body goes on for {len(stream.unused_data)} bytes after the end of "
+                f"its {encoding} data"
+            )
+        return plain
+
+    def succeed(self, task: Task, outputs: BatchOutputs, start: int, stop: int) -> None:
+        """Write the reply."""
+        self._task = None
+        body, json_length = task.version.json.encode(
+            outputs, start, stop, task.envelope, task.wanted, task.prediction_id
+        )
+        keep = self.keep_alive and not self._plane.draining
+        if json_length:
+            head = _BINARY % (len(body), json_length, b"" if keep else _CLOSE)
+        else:
+            head = _json_head(len(body), keep)
+        self._write(head, body, keep)
+
+    def fail(self, error: ServeError) -> None:
+        """Write an error."""
+        self._task = None
+        keep = self.keep_alive and not self._plane.draining
+        extra = b""
+        if error.http_status == HTTPStatus.SERVICE_UNAVAILABLE:
+            extra = b"retry-after: %d\r\n" % RETRY_AFTER_S
+        elif error.http_status == HTTPStatus.NOT_IMPLEMENTED:
+            extra = b"accept-encoding: gzip, deflate\r\n"
+        reply = error_reply(error.http_status, error.message, keep_alive=keep, extra=extra)
+        self._write(reply, b"", keep)
+
+    def _write(self, head: bytes, body: bytes, keep_alive: bool) -> None:
+        connection = self._connection
+        transport = connection.transport
+        if transport.is_closing():
+            return
+        if len(body) <= _JOIN_BYTES_MAX:
+            transport.write(head + body)
+        else:
+            transport.write(head)
+            transport.write(body)
+        connection.infer_answered(keep_alive)
+
+    def abandon(self) -> None:
+        """The client is gone: nothing more is written, and the request is withdrawn."""
+        self._release()
+        self._chunks = []
+        task, self._task = self._task, None
+        if task is not None:
+            task.version.cancel(task)
+
+    def _release(self) -> None:
+        if self._held:
+            self._plane.admission.free_bytes(self._held)
+            self._held = 0
+
+
+@lru_cache(maxsize=1024)
+def _json_head(size: int, keep_alive: bool) -> bytes:
+    return (_JSON if keep_alive else _JSON_LAST) % size
+
+
+def error_reply(status: int, message: str, *, keep_alive: bool, extra: bytes = b"") -> bytes:
+    """A whole HTTP response with the protocol's error body."""
+    body = orjson.dumps({"error": message.encode("utf-8", "replace").decode()})
+    phrase = _PHRASES.get(status, "Client Closed Request")
+    return (
+        b"HTTP/1.1 %d %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\n%b%b\r\n%b"
+        % (
+            status,
+            phrase.encode(),
+            len(body),
+            extra,
+            b"" if keep_alive else _CLOSE,
+            body,
+        )
+    )

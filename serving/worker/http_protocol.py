@@ -1,0 +1,397 @@
+"""HTTP/1.1 on the data port: a uvicorn protocol that answers infer itself.
+
+The server's own class has no deadline and no cap on what a client may send or
+how slowly; they are kept here, as `Pace` counts them, and one sweep over all
+connections looks at the deadlines. Infer requests never reach ASGI: the head is
+recognised, the body collected, and the reply written in one call. A head that
+came before in the same bytes does not even reach the parser. Everything else
+goes to the application through uvicorn's own cycle. Replies leave in the order
+of their requests: one runs, the others wait, and none runs before its client has
+read the one before it.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from serving.core.errors import ServeError
+from serving.core.known_heads import KnownHead
+from serving.core.pace import NEVER, Pace, Phase
+from serving.core.request_head import Head, HeadRefused, check_target, read_head, without_upgrade
+from serving.worker.http_gate import HttpGate
+from serving.worker.http_infer import Exchange, error_reply
+
+log = logging.getLogger("driftgate.serving")
+
+LINGER_S = 2.0  # how long a refused client may go on sending before it is cut off
+
+_IDLE, _HEAD, _BODY, _CLOSING = Phase.IDLE, Phase.HEAD, Phase.BODY, Phase.CLOSING
+
+
+class GatewayProtocol(HttpToolsProtocol):  # type: ignore[misc]  # untyped on our side of mypy
+    """One connection."""
+
+    def __init__(self, gate: HttpGate) -> None:
+        super().__init__(gate.config, gate.state, {}, _loop=gate.loop)
+        # Strict, unlike the base class: bytes after the last request of a
+        # connection are an error, not another request.
+        self.parser = httptools.HttpRequestParser(self)
+        self.pace = Pace(gate.limits)
+        self._gate, self._limits, self._plane = gate, gate.limits, gate.plane
+        self._phase = _IDLE
+        self._exchange: Exchange | None = None  # the one being received, if it is infer
+        self._running: Exchange | None = None
+        self._running_cycle: RequestResponseCycle | None = None
+        self._waiting: deque[Callable[[], None]] = deque()
+        self._busy = False
+        self._fresh = True  # no request has been seen yet
+        self._repeatable: Exchange | None = None  # its head may be remembered
+        self._write_stalled = False
+        self._unread_bytes = 0  # of replies, when the client was last seen to stall
+        self._begun = 0  # requests that began in the bytes read last
+        self._upgrading = False
+        self._method = b""
+
+    # Connection
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        super().connection_made(transport)
+        gate = self._gate
+        gate.connections.add(self)
+        gate.count()
+        self.pace.deadline = gate.loop.time() + self._limits.first_byte_s
+        if len(gate.connections) > self._limits.connections_max:
+            self._refuse(503, "too many connections", "connections")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._gate.connections.discard(self)
+        self._gate.count()
+        self.pace.deadline = NEVER
+        self._phase = _CLOSING
+        self._waiting.clear()
+        for exchange in (self._running, self._exchange):
+            if exchange is not None:
+                exchange.abandon()
+        cycle = self._running_cycle
+        if cycle is not None and not cycle.response_complete:
+            cycle.disconnected = True
+            cycle.message_event.set()
+        self._running = self._exchange = self._running_cycle = None
+        super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """The client does not read: in each `body_s` it has to read as fast as it must send."""
+        self._write_stalled = True
+        self._unread_bytes = self.transport.get_write_buffer_size()
+        self.pace.deadline = self._gate.loop.time() + self._limits.body_s
+        self.flow.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._write_stalled = False
+        self.flow.resume_writing()
+        if not self._busy:
+            self._next()
+
+    # Bytes in
+
+    def data_received(self, data: bytes) -> None:
+        phase = self._phase
+        if phase is _IDLE and not self._busy and not self._write_stalled:
+            matched = self._gate.heads.match(data)
+            if matched is not None:
+                self._receive_known(*matched)
+                return
+        elif phase is _CLOSING:
+            return
+        self._begun = 0
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._upgrade_ignored(data[upgrade.args[0] :])
+            return
+        except httptools.HttpParserCallbackError as error:
+            self._failed(error.__context__ or error)
+        except httptools.HttpParserError:
+            self._refuse(400, "Invalid HTTP request received.", "bad_request")
+        if self._phase is _IDLE:
+            self._received(data if phase is _IDLE else b"")
+        elif self._phase is not _CLOSING:
+            self._await_rest(len(data), phase)
+
+    def _receive_known(self, known: KnownHead, body: bytes) -> None:
+        """A whole request whose head need not be parsed."""
+        self._fresh = False
+        self._busy = True
+        exchange = Exchange(self, self._plane, known.target, known.head, keep_alive=True)
+        exchange.add(body)
+        self._start_infer(exchange)
+        self._received(b"")
+
+    def _received(self, request: bytes) -> None:
+        """Nothing is left unfinished. request: the data, if it began with a request."""
+        if self._busy and not self._write_stalled:
+            self.pace.deadline = NEVER
+        exchange, self._repeatable = self._repeatable, None
+        if exchange is not None and request:
+            self._gate.heads.learn(request, exchange.target, exchange.head)
+
+    def _await_rest(self, size: int, before: Phase) -> None:
+        """A head or body is not complete; before: the phase when its bytes came."""
+        # Behind the end of another request it is not known how many of the bytes are this
+        # one's: what was read with that one is not held against it.
+        behind_another = self._begun > (1 if before is _IDLE else 0)
+        entered = behind_another or before is not self._phase
+        counted = 0 if behind_another else size
+        try:
+            self.pace.arrived(counted, self._phase, self._gate.loop.time(), entered=entered)
+        except HeadRefused as error:
+            self._refuse(error.http_status, error.message, error.close_reason)
+
+    def _failed(self, cause: BaseException) -> None:
+        if isinstance(cause, HeadRefused):
+            self._refuse(cause.http_status, cause.message, cause.close_reason)
+        elif isinstance(cause, ServeError):
+            self._refuse(cause.http_status, cause.message, cause.reason.value)
+        else:
+            log.error("handling a request failed", exc_info=cause)
+            self._refuse(500, "internal error", "internal")
+
+    def _upgrade_ignored(self, rest: bytes) -> None:
+        """The parser stopped behind the head; go on as if no upgrade had been asked for."""
+        if not self._upgrading:  # CONNECT
+            self._refuse(405, "Method Not Allowed", "bad_request")
+            return
+        self._upgrading = False
+        head = without_upgrade(self._method, self.url, self.headers)
+        self.parser = httptools.HttpRequestParser(self)
+        self.data_received(head + rest)
+
+    # Parser callbacks
+
+    def on_message_begin(self) -> None:
+        self._phase = _HEAD
+        self._fresh = False
+        self._begun += 1
+        self.url = b""
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.expect_100_continue = False
+        self._repeatable = None
+        self.pace.begin()
+
+    def on_url(self, url: bytes) -> None:
+        self.url += url
+        if len(self.url) > self._limits.request_line_bytes_max:
+            raise HeadRefused(414, "the request target is too long", "head_size")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._phase is _HEAD:  # a trailer is dropped
+            self.headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        parser = self.parser
+        headers = self.headers
+        http_version = parser.get_http_version()
+        self._check_sizes(headers)
+        head = read_head(headers, http_version)
+        length = head.content_length
+        if length is not None:
+            self.pace.check_length(length)
+        if head.upgrade and parser.should_upgrade():
+            self._upgrading, self._method = True, parser.get_method()
+            return
+        self._phase = _BODY
+        url = self.url
+        target = self._gate.target(url) if parser.get_method() == b"POST" else None
+        if target is None:
+            check_target(url)
+            self._begin_asgi(head)
+            return
+        keep_alive = http_version == "1.1" and parser.should_keep_alive()
+        self._exchange = Exchange(self, self._plane, target, head, keep_alive)
+        if keep_alive and not head.expects_continue:
+            self._repeatable = self._exchange
+        if head.expects_continue and not self._busy:
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def _check_sizes(self, headers: list[tuple[bytes, bytes]]) -> None:
+        limits = self._limits
+        if len(headers) > limits.headers_max:
+            raise HeadRefused(431, "the request has too many headers", "head_size")
+        if sum(len(name) + len(value) + 4 for name, value in headers) > limits.header_bytes_max:
+            raise HeadRefused(431, "the request headers are too large", "head_size")
+
+    def _begin_asgi(self, head: Head) -> None:
+        """Let the base class build scope and cycle from what it would have seen."""
+        url, headers = self.url, self.headers
+        super().on_message_begin()
+        self.url = url
+        self.headers.extend(headers)
+        self.expect_100_continue = head.expects_continue
+        self._exchange = None
+        self.cycle = None  # the base class shall not queue: we do
+        super().on_headers_complete()
+
+    def on_chunk_header(self) -> None:
+        self.pace.add_chunk()
+
+    def on_body(self, body: bytes) -> None:
+        self.pace.add_body(len(body))
+        if self._exchange is not None:
+            self._exchange.add(body)
+        else:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        if self._upgrading:
+            return
+        self._phase = _IDLE
+        exchange = self._exchange
+        if exchange is None:
+            super().on_message_complete()
+            return
+        self._exchange = None
+        if self._busy or self._write_stalled:
+            self._wait(partial(self._start_infer, exchange))
+        else:
+            self._busy = True
+            self._start_infer(exchange)
+
+    # Turns
+
+    def _wait(self, start: Callable[[], None]) -> None:
+        self._waiting.append(start)
+        self.flow.pause_reading()
+
+    def _start_infer(self, exchange: Exchange) -> None:
+        self._running = exchange
+        exchange.start()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        if self._busy or self._write_stalled:
+            self._wait(partial(self._run_asgi, cycle, app))
+        else:
+            self._busy = True
+            self._run_asgi(cycle, app)
+
+    def _run_asgi(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._running_cycle = cycle
+        if self._plane.draining:
+            cycle.keep_alive = False
+        super()._start_asgi_task(cycle, app)
+
+    def on_response_complete(self) -> None:
+        self._running_cycle = None
+        self._next()
+
+    def infer_answered(self, keep_alive: bool) -> None:
+        """The reply of the running exchange is written."""
+        self._running = None
+        if not keep_alive:
+            self._phase = _CLOSING
+            self._waiting.clear()
+            self.transport.close()
+            return
+        self._next()
+
+    def _next(self) -> None:
+        self._busy = False
+        if self.transport.is_closing() or self._write_stalled:
+            return
+        if self._waiting:
+            self._busy = True
+            self.loop.call_soon(self._waiting.popleft())
+            return
+        if self._phase is _CLOSING:
+            return
+        if self.flow.read_paused:
+            self.flow.resume_reading()
+        now = self._gate.loop.time()
+        if self._phase is _IDLE:
+            self.pace.deadline = now + self._limits.keep_alive_s
+        else:
+            self.pace.resumed(now)
+
+    # Ends
+
+    def _refuse(self, status: int, message: str, reason: str) -> None:
+        """Answer with an error after the replies still due, then hang up."""
+        if self._phase is _CLOSING:
+            return
+        self._phase = _CLOSING
+        if self._exchange is not None:
+            self._exchange.abandon()
+            self._exchange = None
+        self._plane.metrics.closed("http", reason)
+        write = partial(self._write_refusal, status, message)
+        if self._busy or self._waiting:
+            self._waiting.append(write)
+            if not self._write_stalled:
+                self.pace.deadline = NEVER
+        else:
+            self._busy = True
+            write()
+
+    def _write_refusal(self, status: int, message: str) -> None:
+        if self.transport.is_closing():
+            return
+        self.transport.write(error_reply(status, message, keep_alive=False))
+        # Closing with unread bytes would reset the connection and could take the
+        # reply with it, so the client may first finish what it is sending.
+        self.pace.deadline = self._gate.loop.time() + LINGER_S
+        self.flow.resume_reading()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+
+    def overdue(self) -> None:
+        """The deadline of the phase has passed."""
+        phase = self._phase
+        if self._write_stalled and self._has_read():
+            return
+        if self._waiting and not self._write_stalled and phase is not _CLOSING:
+            # We do not read: what is missing is not the client's fault.
+            self.pace.deadline = NEVER
+            return
+        if self._write_stalled or phase is _CLOSING:
+            self._plane.metrics.closed("http", "write_timeout" if self._write_stalled else "linger")
+            self.pace.deadline = NEVER
+            self.transport.abort()
+        elif phase is _HEAD:
+            self._refuse(408, "the request head did not arrive in time", "head_timeout")
+        elif phase is _BODY:
+            self._refuse(408, "the request body did not arrive in time", "body_timeout")
+        else:
+            reason = "first_byte_timeout" if self._fresh else "keep_alive_timeout"
+            self._plane.metrics.closed("http", reason)
+            self.pace.deadline = NEVER
+            self.transport.close()
+
+    def _has_read(self) -> bool:
+        """Whether a stalled client has read enough to be waited for again."""
+        limits = self._limits
+        left: int = self.transport.get_write_buffer_size()
+        enough: bool = self._unread_bytes - left >= limits.body_s * limits.body_bytes_per_s_min
+        self._unread_bytes = left
+        if enough:
+            self.pace.deadline = self._gate.loop.time() + limits.body_s
+        return enough
+
+    def last_reply(self) -> None:
+        """The reply of what is running is this connection's last."""
+        if self._running is not None:
+            self._running.keep_alive = False
+        if self._exchange is not None:
+            self._exchange.keep_alive = False
+        for cycle in (self._running_cycle, self.cycle):
+            if cycle is not None:
+                cycle.keep_alive = False
+
+    def close_if_idle(self) -> None:
+        """Close if no request has begun to arrive and none is being answered."""
+        if not self._busy and self._phase is _IDLE:
+            self.transport.close()

@@ -1,0 +1,48 @@
+"""What the gateway says about itself and its models, in either protocol's terms."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from serving.core.routing import Arm
+from serving.worker.dataplane import DataPlane
+from serving.worker.release import VERSION
+from serving.worker.version import Version
+
+EXTENSIONS = ("binary_tensor_data", "parameters")  # only what works
+PLATFORM = "onnxruntime_onnx"
+
+
+class Metadata:
+    """Reads the routing table; owns nothing."""
+
+    def __init__(self, plane: DataPlane, server_name: str) -> None:
+        self._plane, self._server_name = plane, server_name
+
+    def ready(self) -> bool:
+        """Whether new requests should be sent here. Load does not matter to it."""
+        return self._plane.table.epoch > 0 and not self._plane.draining
+
+    def server(self) -> dict[str, Any]:
+        return {
+            "name": self._server_name,
+            "version": VERSION,
+            "extensions": list(EXTENSIONS),
+        }
+
+    def model(self, model: str, version: str) -> dict[str, Any]:
+        """version: "" for the one that serves most. Raises: UnknownModel."""
+        route = self._plane.table.find(model)
+        arm = route.pick_version(version) if version else route.arms[-1]
+        signature = arm.target.signature
+        return {
+            "name": signature.model,
+            "versions": _versions(route.pinned, arm),
+            "platform": PLATFORM,
+            "inputs": [spec.to_json() for spec in signature.inputs],
+            "outputs": [spec.to_json() for spec in signature.outputs],
+        }
+
+
+def _versions(pinned: Mapping[str, Arm[Version]], arm: Arm[Version]) -> list[str]:
+    versions = set(pinned) | {arm.version}
+    return sorted(versions, key=lambda text: (len(text), text))

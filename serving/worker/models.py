@@ -1,0 +1,216 @@
+"""The versions that a worker has loaded, and the routing table made of them."""
+
+import asyncio
+import gc
+import json
+import os
+import random
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from eventlog.settings import LogSettings
+from protos import channel_pb2 as pb
+from serving.core.routing import Arm, Route, RoutingTable, make_route
+from serving.metrics import MetricsSlab
+from serving.worker.counters import VersionMetrics
+from serving.worker.dataplane import DataPlane
+from serving.worker.log_tap import Journal, LogMode, LogTap
+from serving.worker.session import LoadError
+from serving.worker.session_load import LoadedSession, LoadSettings, load_session, read_specs
+from serving.worker.version import Version
+
+Key = tuple[str, str]  # model, version
+RUN_THREADS = 4  # slow versions that may run at the same time
+
+
+class ModelShelf:
+    """Loads, unloads, routes. Lives on the loop; loading itself runs in a thread."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        plane: DataPlane,
+        slab: MetricsSlab,
+        journal: Journal | None,
+        log_settings: LogSettings,
+        *,
+        threads: int,
+        max_batch_size: int,
+    ) -> None:
+        self._loop, self._plane, self._slab = loop, plane, slab
+        self._journal, self._log_settings = journal, log_settings
+        self._threads, self._max_batch_size = threads, max_batch_size
+        self._chance = random.Random().random  # noqa: S311 - sampling, not a secret
+        self._runners = ThreadPoolExecutor(RUN_THREADS, "driftgate-run")
+        self._loader = ThreadPoolExecutor(1, "driftgate-load")
+        self.versions: dict[Key, Version] = {}
+        self._leaving: set[Version] = set()
+
+    async def load(self, load: pb.Load, fds: Sequence[int]) -> pb.FromWorker:
+        """Load a version from its descriptors, which are closed here; the answer to send."""
+        began_ns = time.monotonic_ns()
+        try:
+            settings = _settings(load.settings_json)
+            loaded = await self._loop.run_in_executor(
+                self._loader, self._load_session, load, list(fds), settings
+            )
+        except LoadError as error:
+            return pb.FromWorker(
+                load_failed=pb.LoadFailed(
+                    model=load.model,
+                    version=load.version,
+                    digest=load.digest,
+                    reason=str(error),
+                )
+            )
+        finally:
+            for fd in fds:
+                os.close(fd)
+        self._shelve(load, loaded, settings)
+        signature = loaded.signature
+        described = {
+            "inputs": [spec.to_json() for spec in signature.inputs],
+            "outputs": [spec.to_json() for spec in signature.outputs],
+            "max_batch_size": signature.max_batch_size,
+            "inline": loaded.inline,
+        }
+        return pb.FromWorker(
+            loaded=pb.Loaded(
+                model=load.model,
+                version=load.version,
+                digest=load.digest,
+                batchable=signature.max_batch_size > 0,
+                load_ns=time.monotonic_ns() - began_ns,
+                signature_json=json.dumps(described).encode(),
+            )
+        )
+
+    def _load_session(
+        self, load: pb.Load, fds: Sequence[int], settings: Mapping[str, Any]
+    ) -> LoadedSession:
+        """Runs in the loading thread. Raises: LoadError."""
+        if not fds or len(fds) != len(load.files):
+            raise LoadError(f"{len(load.files)} files were announced, {len(fds)} arrived")
+        names = [file.name for file in load.files]
+        golden = settings.get("golden")
+        roles = settings.get("roles") or {}
+        others = dict(zip(names[1:], fds[1:], strict=True))
+        external = {
+            name: fd for name, fd in others.items() if roles.get(name, "external") == "external"
+        }
+        external.pop(str(golden), None)
+        return load_session(
+            load.model,
+            load.version,
+            fds[0],
+            external,
+            others.get(str(golden)) if golden else None,
+            LoadSettings(
+                max_batch_size=settings.get("max_batch_size"),
+                max_batch_size_default=self._max_batch_size,
+                inputs=read_specs(settings.get("inputs")),
+                outputs=read_specs(settings.get("outputs")),
+                threads=self._threads,
+            ),
+        )
+
+    def _shelve(self, load: pb.Load, loaded: LoadedSession, settings: Mapping[str, Any]) -> None:
+        tap = LogTap(
+            self._journal,
+            loaded.signature,
+            load.digest,
+            LogMode(settings.get("log_mode") or self._log_settings.mode),
+            _rate(settings.get("sample_rate"), self._log_settings.sample_rate),
+            self._chance,
+        )
+        self.versions[load.model, load.version] = Version(
+            self._loop,
+            time.monotonic_ns,
+            loaded.signature,
+            load.digest,
+            loaded.session,
+            self._runners,
+            self._plane.admission,
+            VersionMetrics(self._slab, load.model, load.version),
+            tap,
+            inline=loaded.inline,
+            run_ns=loaded.run_ns,
+        )
+        gc.collect()
+        gc.freeze()  # what a version needs lives long; collections need not look at it
+
+    async def unload(self, unload: pb.Unload) -> pb.FromWorker:
+        """Let a version go once its last request is answered."""
+        key = (unload.model, unload.version)
+        version = self.versions.pop(key, None)
+        if version is not None:
+            self._leaving.add(version)
+            await version.drained()
+            self._leaving.discard(version)
+        return pb.FromWorker(unloaded=pb.Unloaded(model=unload.model, version=unload.version))
+
+    def apply(self, table: pb.SetRoutes) -> pb.FromWorker:
+        """Replace the routing table; arms that are not loaded get no traffic."""
+        routes = {}
+        for message in table.routes:
+            route = self._route(message)
+            if route is not None:
+                routes[message.model] = route
+        self._plane.table = RoutingTable(table.epoch, routes)
+        return pb.FromWorker(routes_applied=pb.RoutesApplied(epoch=table.epoch))
+
+    def _route(self, message: pb.Route) -> Route[Version] | None:
+        arms = [
+            Arm(version, arm.version, arm.role, arm.rollout, arm.weight)
+            for arm in message.arms
+            if (version := self.versions.get((message.model, arm.version))) is not None
+        ]
+        pinned = {
+            name: Arm(version, name, "pinned", "", 0)
+            for name in message.loaded
+            if (version := self.versions.get((message.model, name))) is not None
+        }
+        if not any(arm.weight for arm in arms):
+            return None
+        return make_route(message.model, message.salt, arms, pinned, message.generation)
+
+    def queued_rows(self) -> dict[str, int]:
+        """Rows waiting, per model."""
+        rows: dict[str, int] = {}
+        for (model, _), version in self.versions.items():
+            rows[model] = rows.get(model, 0) + version.batcher.queue.rows_queued
+        return rows
+
+    def oldest_ts_ns(self, now_ns: int) -> int:
+        """Every row offered to the log from now on arrived then, or later."""
+        stamps = [version.oldest_ts_ns() for version in (*self.versions.values(), *self._leaving)]
+        return min((ts for ts in stamps if ts is not None), default=now_ns)
+
+    async def drained(self) -> None:
+        """Wait until every version has answered everything."""
+        for version in list(self.versions.values()):
+            await version.drained()
+
+    def close(self) -> None:
+        """Stop the threads; what they run is finished first."""
+        self._loader.shutdown(wait=False, cancel_futures=True)
+        self._runners.shutdown(wait=False, cancel_futures=True)
+
+
+def _settings(text: bytes) -> dict[str, Any]:
+    """Raises: LoadError."""
+    try:
+        settings = json.loads(text or b"{}")
+        mode = settings.get("log_mode")
+        if mode is not None:
+            LogMode(mode)
+    except (ValueError, AttributeError) as error:
+        raise LoadError(f"the version's settings are malformed: {error}") from error
+    return dict(settings)
+
+
+def _rate(value: float | None, default: float) -> float:
+    rate = default if value is None else value
+    return rate if 0.0 < rate <= 1.0 else 1.0

@@ -1,0 +1,72 @@
+"""One admitted request, and who waits for its answer."""
+
+from typing import TYPE_CHECKING, Protocol
+
+from serving.core.batch import State
+from serving.core.datatypes import Array
+from serving.core.errors import ServeError
+from serving.core.json_codec_reply import BatchOutputs
+from serving.core.request import Envelope, WantedOutput
+from serving.core.routing import Arm
+from serving.worker import batcher
+
+if TYPE_CHECKING:
+    from serving.worker.version import Version
+
+
+class Waiter(Protocol):
+    """The transport's end of a request."""
+
+    protocol: str
+
+    def routing_key(self) -> str:
+        """What the transport says besides the message; "" for nothing. Asked at a split only."""
+
+    def succeed(self, task: "Task", outputs: BatchOutputs, start: int, stop: int) -> None:
+        """Encode and send. May raise ServeError, which then becomes the answer."""
+
+    def fail(self, error: ServeError) -> None: ...
+
+
+class Task(batcher.Task):
+    """One admitted request."""
+
+    __slots__ = (
+        "arm",
+        "began_ns",
+        "cost_bytes",
+        "envelope",
+        "prediction_id",
+        "queued_ns",
+        "ts_ns",
+        "version",
+        "waiter",
+        "wanted",
+    )
+
+    def __init__(
+        self,
+        version: "Version",
+        arm: "Arm[Version]",
+        waiter: Waiter,
+        arrays: list[Array],
+        rows: int,
+        envelope: Envelope,
+        wanted: tuple[WantedOutput, ...],
+        cost_bytes: int,
+        ts_ns: int,
+        began_ns: int,
+        queued_ns: int,
+        deadline_ns: int,
+    ) -> None:
+        """ts_ns: arrival, Unix time; the others: monotonic."""
+        # Not through super(): this runs once per request.
+        if version.signature.rows_alike:
+            self.key = arm.group
+        else:
+            self.key = (arm.group, *[array.shape[1:] for array in arrays])
+        self.rows, self.deadline_ns, self.state, self.order = rows, deadline_ns, State.QUEUED, 0
+        self.version, self.arm, self.waiter, self.arrays = version, arm, waiter, arrays
+        self.envelope, self.wanted, self.cost_bytes = envelope, wanted, cost_bytes
+        self.ts_ns, self.began_ns, self.queued_ns = ts_ns, began_ns, queued_ns
+        self.prediction_id = ""

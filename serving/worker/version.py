@@ -1,0 +1,258 @@
+"""One loaded version at work: its batcher, its codecs, its log, its replies."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
+from typing import Any
+
+from eventlog import GapReason, Status
+from serving.core.admission import Admission
+from serving.core.batch import Batch, State
+from serving.core.datatypes import Array
+from serving.core.errors import LogUnavailable, ModelFailed, ServeError
+from serving.core.grpc_codec import GrpcReplies
+from serving.core.json_codec_reply import BatchOutputs, JsonReplies
+from serving.core.signature import Signature
+from serving.worker.batcher import Batcher, Release, Runs
+from serving.worker.counters import VersionMetrics
+from serving.worker.log_tap import LogMode, LogTap, Rows
+from serving.worker.task import Task, Waiter
+
+log = logging.getLogger("driftgate.serving")
+
+_DONE = State.DONE  # read once per request
+
+
+class Version:
+    """A version that may be routed to. Lives on the loop."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        clock_ns: Callable[[], int],
+        signature: Signature,
+        digest: str,
+        session: Runs,
+        executor: Executor,
+        admission: Admission,
+        metrics: VersionMetrics,
+        tap: LogTap,
+        *,
+        inline: bool,
+        run_ns: int,
+    ) -> None:
+        self.signature, self.digest = signature, digest
+        self.json, self.grpc = JsonReplies(signature, digest), GrpcReplies(signature, digest)
+        self.batcher: Batcher[Task] = Batcher(
+            loop, clock_ns, signature, session, self, executor, inline=inline, run_ns=run_ns
+        )
+        self.metrics = metrics
+        self._loop, self._clock_ns = loop, clock_ns
+        self._admission = admission
+        self._tap = tap
+        self._uncommitted = 0  # batches whose replies wait for the log
+        self._committed = asyncio.Event()
+        self._committed.set()
+
+    def submit(self, task: Task) -> None:
+        """Queue an admitted request; its waiter is answered exactly once unless cancelled."""
+        self.batcher.submit(task)
+
+    def cancel(self, task: Task) -> None:
+        """The client left; its rows are free at once, its batch mates are not touched."""
+        if self.batcher.cancel(task):
+            self.metrics.cancelled.inc()
+            self._free(task)
+
+    def oldest_ts_ns(self) -> int | None:
+        """Arrival of the oldest request that the log was not offered yet; None without one."""
+        return min((task.ts_ns for task in self.batcher.queue.unfinished()), default=None)
+
+    async def drained(self) -> None:
+        """Wait until every request has its answer."""
+        await self.batcher.drained()
+        await self._committed.wait()
+
+    def batch_done(
+        self,
+        batch: Batch[Task],
+        inputs: list[Array],
+        outputs: list[Array],
+        release: Release | None,
+        loggable: bool,
+        began_ns: int,
+        run_ns: int,
+    ) -> None:
+        """Number, answer, log: in this order."""
+        self._count(batch, began_ns, run_ns)
+        tap = self._tap
+        numbered = tap.numbers and batch.rows > 0
+        first = 0
+        if numbered:
+            try:
+                first = tap.number(batch.rows)
+                for task, start in zip(batch.members, batch.starts, strict=True):
+                    task.prediction_id = tap.prediction_id(task.ts_ns, first + start)
+            except Exception:  # the log must never fail a prediction
+                log.exception("rows could not be numbered")
+                numbered = False
+        cut = BatchOutputs(self.signature, outputs)
+        if numbered and tap.mode is LogMode.DURABLE:
+            self._answer_after_commit(batch, cut, inputs, release, first)
+            return
+        self._answer(batch, cut)
+        if not numbered:
+            if release is not None:
+                release()
+        else:
+            self._log(batch, inputs, outputs, release, loggable, first)
+
+    def _log(
+        self,
+        batch: Batch[Task],
+        inputs: list[Array],
+        outputs: list[Array],
+        release: Release | None,
+        loggable: bool,
+        first: int,
+    ) -> None:
+        tap = self._tap
+        try:
+            if loggable:
+                arm = batch.members[0].arm
+                tap.keep(first, self._rows(batch, inputs, outputs, Status.OK), arm, release)
+            else:
+                tap.drop(first, batch.rows, GapReason.OVERFLOW)
+        except Exception:  # the replies are out; the end of the incarnation settles the account
+            log.exception("rows could not be logged")
+
+    def _answer(self, batch: Batch[Task], outputs: BatchOutputs) -> None:
+        """Send every reply; what is counted, is counted once per batch."""
+        clock_ns = self._clock_ns
+        began_ns = now_ns = clock_ns()
+        seconds: dict[str, list[float]] = {}
+        self._free(*[task for task in batch.members if task.state is _DONE])
+        for task, start in zip(batch.members, batch.starts, strict=True):
+            if task.state is _DONE and self._reply(task, outputs, start):
+                now_ns = clock_ns()
+                took_s = (now_ns - task.began_ns) * 1e-9
+                seconds.setdefault(task.waiter.protocol, []).append(took_s)
+        self._count_answers(seconds, (now_ns - began_ns) * 1e-9)
+
+    def _reply(self, task: Task, outputs: BatchOutputs, start: int) -> bool:
+        """Whether the request got its prediction, and not an error in its place."""
+        waiter = task.waiter
+        try:
+            waiter.succeed(task, outputs, start, start + task.rows)
+        except ServeError as error:
+            self._refuse(waiter, error)
+        except Exception:
+            log.exception("encoding a reply failed")
+            self._refuse(waiter, ModelFailed("the reply could not be encoded"))
+        else:
+            return True
+        return False
+
+    def _count_answers(self, seconds: Mapping[str, Sequence[float]], encode_s: float) -> None:
+        """seconds: what each answered request took, by protocol."""
+        metrics = self.metrics
+        answered = sum(map(len, seconds.values()))
+        if answered:
+            metrics.encode.observe(encode_s / answered, answered)
+        for protocol, each in seconds.items():
+            metrics.seconds[protocol].observe_all(each)
+            metrics.answered[protocol].inc(len(each))
+
+    def _answer_after_commit(
+        self,
+        batch: Batch[Task],
+        outputs: BatchOutputs,
+        inputs: list[Array],
+        release: Release | None,
+        first: int,
+    ) -> None:
+        """Mode durable: the replies wait for the log, and fail with it."""
+        self._uncommitted += 1
+        self._committed.clear()
+
+        def on_loop(error: Exception | None) -> None:
+            self._uncommitted -= 1
+            if not self._uncommitted:
+                self._committed.set()
+            if release is not None:
+                release()
+            if error is None:
+                self._answer(batch, outputs)
+                return
+            for task in batch.members:
+                if task.state is _DONE:
+                    self._free(task)
+                    self._refuse(
+                        task.waiter,
+                        LogUnavailable("the prediction log could not commit this prediction"),
+                    )
+
+        def done(error: Exception | None) -> None:
+            self._loop.call_soon_threadsafe(on_loop, error)
+
+        rows = self._rows(batch, inputs, outputs.arrays, Status.OK)
+        self._tap.keep_durably(first, rows, batch.members[0].arm, done)
+
+    def member_failed(self, task: Task, error: ServeError, *, ran: bool) -> None:
+        """Answer a member that got no prediction; one that ran is in the log as failed."""
+        self._free(task)
+        if ran and self._tap.numbers and task.rows:
+            first = self._tap.number(task.rows)
+            rows = Rows(
+                [task.ts_ns],
+                [self._clock_ns() - task.began_ns],
+                [task.rows],
+                None,
+                task.arrays,
+                (),
+                Status.FAILED,
+            )
+            self._refuse(task.waiter, error)
+            self._tap.keep(first, rows, task.arm, None)
+            return
+        self._refuse(task.waiter, error)
+
+    def _refuse(self, waiter: Waiter, error: ServeError) -> None:
+        self.metrics.failed(waiter.protocol, error.http_status)
+        try:
+            waiter.fail(error)
+        except Exception:
+            log.exception("answering with an error failed")
+
+    def _free(self, *tasks: Task) -> None:
+        self._admission.free_rows(sum([task.rows or 1 for task in tasks]))
+        self._admission.free_bytes(sum([task.cost_bytes for task in tasks]))
+
+    def _rows(self, batch: Batch[Task], inputs: list[Array], outputs: Any, status: Status) -> Rows:
+        now_ns = self._clock_ns()
+        tasks = batch.members
+        left = [task.state is not _DONE for task in tasks]
+        return Rows(
+            [task.ts_ns for task in tasks],
+            [now_ns - task.began_ns for task in tasks],
+            [task.rows for task in tasks],
+            left if True in left else None,
+            inputs,
+            outputs,
+            status,
+        )
+
+    def _count(self, batch: Batch[Task], began_ns: int, run_ns: int) -> None:
+        metrics = self.metrics
+        metrics.executions.inc()
+        metrics.rows.inc(batch.rows)
+        metrics.batch_rows.observe(batch.rows)
+        metrics.infer.observe(run_ns * 1e-9)
+        count, arrived, queued = len(batch.members), 0, 0
+        for task in batch.members:
+            arrived += task.began_ns
+            queued += task.queued_ns
+        # Per request, as the mean of its batch: one cell to write instead of many.
+        metrics.decode.observe((queued - arrived) * 1e-9 / count, count)
+        metrics.queue.observe((began_ns * count - queued) * 1e-9 / count, count)

@@ -1,0 +1,62 @@
+"""Worker processes for the tests; most share one."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from eventlog.settings import LogSettings
+from serving.settings import LimitSettings
+from tests.integration.serving import onnx_models
+from tests.integration.serving.harness import WorkerProcess
+
+# Short where a test waits for them, and small where it exceeds them.
+LIMITS = LimitSettings(
+    body_bytes_max=256 * 1024,
+    connections_max=64,
+    first_byte_s=1.0,
+    header_s=1.0,
+    body_s=1.0,
+    keep_alive_s=2.0,
+    request_s_max=20.0,
+)
+LOG = LogSettings(flush_ms=20)
+
+
+@pytest.fixture(scope="session")
+def shared_worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerProcess]:
+    """A worker that serves every small model; tests must leave it as they find it."""
+    worker = WorkerProcess(tmp_path_factory.mktemp("worker"), limits=LIMITS, log=LOG)
+    models = {
+        "identity": onnx_models.identity(),
+        "two": onnx_models.two_inputs(),
+        "softmax": onnx_models.not_batchable(),
+        "fixed": onnx_models.fixed_shape(),
+        "log": onnx_models.logarithm(),
+        "table": onnx_models.table_lookup(),
+        "slow": onnx_models.slow(),
+        **{f"id.{datatype}": onnx_models.identity(datatype) for datatype in onnx_models.ELEMENTS},
+    }
+    try:
+        worker.serve(models)
+        yield worker
+        assert worker.process.poll() is None, worker.errors()
+    finally:
+        worker.stop()
+
+
+@pytest.fixture
+def start_worker(tmp_path: Path) -> Iterator[Callable[..., WorkerProcess]]:
+    """Start workers of one's own; they are stopped after the test."""
+    started: list[WorkerProcess] = []
+
+    def start(**options: object) -> WorkerProcess:
+        options = {"limits": LIMITS, "log": LOG} | options
+        options = {"state_dir": tmp_path / f"state{len(started)}"} | options
+        worker = WorkerProcess(**options)  # type: ignore[arg-type]
+        started.append(worker)
+        return worker
+
+    yield start
+    for worker in started:
+        worker.stop()

@@ -1,0 +1,182 @@
+"""The batcher on a real loop with a fake session."""
+
+import asyncio
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from serving.core.batch import State
+from serving.core.datatypes import Datatype
+from serving.core.errors import DeadlineExceeded, ModelFailed
+from serving.core.signature import Signature, TensorSpec
+from serving.worker.batcher import Batcher, Task
+
+X = TensorSpec("x", Datatype.FP32, (-1, 2))
+SIGNATURE = Signature("m", "1", (X,), (TensorSpec("y", Datatype.FP32, (-1, 2)),), 4)
+NEVER = 2**62
+
+
+class FakeSession:
+    """Negates; fails on negative input; can be held up."""
+
+    def __init__(self):
+        self.batches = []
+        self.hold_s = 0.0
+
+    def run(self, arrays):
+        (x,) = arrays
+        self.batches.append(x.copy())
+        if self.hold_s:
+            time.sleep(self.hold_s)
+        if (x < 0).any():
+            raise ModelFailed("negative")
+        return [-x]
+
+
+class Collector:
+    """Takes outcomes; keeps leases until told to give them back."""
+
+    def __init__(self):
+        self.answers = {}
+        self.leases = []
+        self.unloggable = 0
+
+    def batch_done(self, batch, inputs, outputs, release, loggable, began_ns, run_ns):
+        for task, start in zip(batch.members, batch.starts, strict=True):
+            if task.state is not State.DONE:
+                continue
+            assert task not in self.answers
+            self.answers[task] = outputs[0][start : start + task.rows].copy()
+        if release is not None:
+            self.leases.append((inputs, [x.copy() for x in inputs], release))
+        self.unloggable += not loggable
+
+    def member_failed(self, task, error, *, ran):
+        assert task not in self.answers
+        self.answers[task] = error
+
+
+def task(value, rows=1, deadline_ns=NEVER):
+    return Task("k", rows, [np.full((rows, 2), value, np.float32)], deadline_ns)
+
+
+@pytest.fixture
+def run():
+    def run(scenario, *, inline=True):
+        async def main():
+            with ThreadPoolExecutor(1) as executor:
+                session, collector = FakeSession(), Collector()
+                batcher = Batcher(
+                    asyncio.get_running_loop(),
+                    time.monotonic_ns,
+                    SIGNATURE,
+                    session,
+                    collector,
+                    executor,
+                    inline=inline,
+                    run_ns=1000,
+                )
+                async with asyncio.timeout(30):
+                    await scenario(batcher, session, collector)
+                    await batcher.drained()
+                batcher.queue.check()
+
+        asyncio.run(main())
+
+    return run
+
+
+@pytest.mark.parametrize("inline", [True, False])
+def test_what_arrives_in_one_turn_of_the_loop_is_one_batch(run, inline):
+    async def scenario(batcher, session, collector):
+        tasks = [task(i) for i in range(4)]
+        for one in tasks:
+            batcher.submit(one)
+        await batcher.drained()
+        assert [len(batch) for batch in session.batches] == [4]
+        assert all((collector.answers[t] == -i).all() for i, t in enumerate(tasks))
+
+    run(scenario, inline=inline)
+
+
+@pytest.mark.parametrize("inline", [True, False])
+def test_a_poisonous_member_fails_alone(run, inline):
+    async def scenario(batcher, session, collector):
+        tasks = [task(value) for value in (1, -1, 2)]
+        for one in tasks:
+            batcher.submit(one)
+        await batcher.drained()
+        assert [len(batch) for batch in session.batches] == [3, 1, 1, 1]
+        assert isinstance(collector.answers[tasks[1]], ModelFailed)
+        assert (collector.answers[tasks[2]] == -2).all()
+
+    run(scenario, inline=inline)
+
+
+def test_a_cancelled_request_does_not_hurt_its_batch_mates(run):
+    async def scenario(batcher, session, collector):
+        session.hold_s = 0.05
+        tasks = [task(value) for value in (1, 2, 3)]
+        for one in tasks:
+            batcher.submit(one)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert batcher.cancel(tasks[1])
+        await batcher.drained()
+        assert (collector.answers[tasks[0]] == -1).all()
+        assert (collector.answers[tasks[2]] == -3).all()
+
+    run(scenario, inline=False)
+
+
+def test_a_deadline_that_passes_during_a_slow_run_is_answered_then(run):
+    async def scenario(batcher, session, collector):
+        session.hold_s = 0.5
+        soon = time.monotonic_ns() + 20_000_000
+        running, waiting, patient = task(1, 4, soon), task(2, 1, soon), task(3)
+        for one in (running, waiting, patient):
+            batcher.submit(one)
+        async with asyncio.timeout(20):
+            while len(collector.answers) < 2:  # noqa: ASYNC110 - what is tested sets no event
+                await asyncio.sleep(0.005)
+        assert patient not in collector.answers  # the run itself is still going on
+        for late in (running, waiting):
+            assert isinstance(collector.answers[late], DeadlineExceeded)
+        session.hold_s = 0
+        await batcher.drained()
+        assert (collector.answers[patient] == -3).all()
+
+    run(scenario, inline=False)
+
+
+def test_inputs_lent_to_the_log_stay_as_they_were_under_back_to_back_batches(run):
+    async def scenario(batcher, session, collector):
+        for value in range(400):
+            batcher.submit(task(value))
+            batcher.submit(task(value + 0.5))
+            if value % 3 == 0:
+                await batcher.drained()
+            if value % 50 == 49:
+                for inputs, copies, release in collector.leases:
+                    for mine, copy in zip(inputs, copies, strict=True):
+                        assert np.array_equal(mine, copy)
+                    release()
+                collector.leases.clear()
+        assert collector.unloggable == 0
+
+    run(scenario)
+
+
+def test_an_output_that_cannot_be_cut_fails_the_batch_and_then_each_alone(run):
+    async def scenario(batcher, session, collector):
+        session.run = lambda arrays: [np.zeros((1, 2), np.float32)]
+        tasks = [task(1), task(2)]
+        for one in tasks:
+            batcher.submit(one)
+        await batcher.drained()
+        # Together one row for two requests; alone one row is right.
+        assert all((collector.answers[t] == 0).all() for t in tasks)
+
+    run(scenario)

@@ -1,0 +1,190 @@
+"""gRPC on a real worker, with generic byte calls."""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
+import numpy as np
+import pytest
+
+from protos import channel_pb2, health_pb2
+from protos import inference_pb2 as pb
+from tests.integration.serving import onnx_models
+from tests.integration.serving.harness import eventually
+
+SERVICE = "/inference.GRPCInferenceService/"
+HEALTH = "/grpc.health.v1.Health/"
+
+
+@pytest.fixture
+def channel(shared_worker):
+    with grpc.insecure_channel(shared_worker.grpc_target) as channel:
+        yield channel
+
+
+def call(channel, method, request, reply_type, **options):
+    options.setdefault("timeout", 20)
+    data = channel.unary_unary(method)(request.SerializeToString(), **options)
+    return reply_type.FromString(data)
+
+
+def request_of(model, array, datatype="FP32", **fields):
+    message = pb.ModelInferRequest(model_name=model, raw_input_contents=[array.tobytes()], **fields)
+    message.inputs.add(name="x", datatype=datatype, shape=array.shape)
+    return message
+
+
+def infer(channel, model, array, **options):
+    fields = options.pop("fields", {})
+    request = request_of(model, array, options.pop("datatype", "FP32"), **fields)
+    return call(channel, SERVICE + "ModelInfer", request, pb.ModelInferResponse, **options)
+
+
+X = np.float32([[1, 2, 3]])
+
+
+def test_an_infer_call_is_answered_raw_with_version_and_prediction_id(channel):
+    reply = infer(channel, "identity", X, fields={"id": "r"})
+    assert (reply.model_name, reply.model_version, reply.id) == ("identity", "1", "r")
+    assert len(reply.parameters["prediction_id"].string_param) == 36
+    assert reply.raw_output_contents == [X.tobytes()]
+    assert list(reply.outputs[0].shape) == [1, 3]
+    assert not reply.outputs[0].HasField("contents")
+
+
+def test_calls_at_once_each_get_their_own_rows(channel):
+    def one(i):
+        array = np.float32([[i, row, 0.5] for row in range(1 + i % 3)])
+        return infer(channel, "identity", array).raw_output_contents[0] == array.tobytes()
+
+    with ThreadPoolExecutor(16) as pool:
+        assert all(pool.map(one, range(200)))
+
+
+def test_both_protocols_share_batches_and_versions(channel, shared_worker):
+    document = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 3], "data": [1, 2, 3]}]}
+    with ThreadPoolExecutor(8) as pool:
+        over_http = [pool.submit(shared_worker.infer, "identity", document) for _ in range(20)]
+        over_grpc = [pool.submit(infer, channel, "identity", X) for _ in range(20)]
+        assert all(future.result()[0] == 200 for future in over_http)
+        assert all(f.result().raw_output_contents == [X.tobytes()] for f in over_grpc)
+
+
+@pytest.mark.parametrize(
+    ("model", "array", "fields", "code", "message"),
+    [
+        ("nope", X, {}, grpc.StatusCode.NOT_FOUND, "unknown model: 'nope'"),
+        ("identity", X, {"model_version": "9"}, grpc.StatusCode.NOT_FOUND, "version '9'"),
+        ("identity", X[:, :2], {}, grpc.StatusCode.INVALID_ARGUMENT, "Expected [-1,3], got [1,2]"),
+        ("table", np.int64([[99]]), {}, grpc.StatusCode.INTERNAL, "could not run this input"),
+    ],
+    ids=range(4),
+)
+def test_errors_are_statuses_with_one_sentence(channel, model, array, fields, code, message):
+    datatype = "INT64" if array.dtype == np.int64 else "FP32"
+    with pytest.raises(grpc.RpcError) as caught:
+        infer(channel, model, array, fields=fields, datatype=datatype)
+    assert caught.value.code() is code
+    assert message in caught.value.details()
+
+
+def test_a_message_that_is_none_and_a_method_that_is_none(channel):
+    with pytest.raises(grpc.RpcError) as caught:
+        channel.unary_unary(SERVICE + "ModelInfer")(b"\xff\xff\xff", timeout=20)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    with pytest.raises(grpc.RpcError) as caught:
+        channel.unary_unary(SERVICE + "Nothing")(b"", timeout=20)
+    assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_a_message_beyond_the_limit_is_refused_and_the_channel_lives(channel):
+    big = np.zeros((40_000, 3), np.float32)  # 480 kB; the limit is 256 KiB and some
+    with pytest.raises(grpc.RpcError) as caught:
+        infer(channel, "identity", big)
+    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert infer(channel, "identity", X).model_name == "identity"
+
+
+def test_a_deadline_is_kept_and_batch_mates_are_not_hurt(channel):
+    slow = np.float32([[1.0]])
+    with ThreadPoolExecutor(6) as pool:
+        hasty = [pool.submit(infer, channel, "slow", slow, timeout=0.01) for _ in range(3)]
+        patient = [pool.submit(infer, channel, "slow", slow) for _ in range(3)]
+        for future in hasty:
+            error = future.exception()
+            assert isinstance(error, grpc.RpcError)
+            assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        for future in patient:
+            assert future.result().raw_output_contents == [slow.tobytes()]
+
+
+def test_a_cancelled_call_is_withdrawn(channel, shared_worker):
+    before = shared_worker.metric("driftgate_requests_cancelled_total", "slow")
+    request = request_of("slow", np.float32([[1.0]])).SerializeToString()
+    method = channel.unary_unary(SERVICE + "ModelInfer")
+    keep, leave = method.future(request, timeout=20), method.future(request, timeout=20)
+    leave.cancel()
+    assert pb.ModelInferResponse.FromString(keep.result()).model_name == "slow"
+
+    def one_more_was_cancelled():
+        late = method.future(request, timeout=20)
+        time.sleep(0.02)  # long enough to arrive, on most attempts
+        late.cancel()
+        return shared_worker.metric("driftgate_requests_cancelled_total", "slow") > before
+
+    eventually(one_more_was_cancelled)
+    assert infer(channel, "identity", X).model_name == "identity"
+
+
+def test_a_routing_key_comes_from_metadata(start_worker):
+    worker = start_worker()
+    for version, factor in (("1", 1.0), ("2", -1.0)):
+        worker.load("m", version, onnx_models.scale(factor))
+    worker.route({"m": [("2", "candidate", 50), ("1", "stable", 50)]})
+    document = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 3], "data": [1, 2, 3]}]}
+    with grpc.insecure_channel(worker.grpc_target) as channel:
+        for i in range(20):
+            key = f"user-{i}"
+            reply = infer(channel, "m", X, metadata=[("x-routing-key", key)])
+            _, over_http = worker.infer("m", document, X_Routing_Key=key)
+            assert over_http["model_version"] == reply.model_version
+
+
+def test_health_and_metadata(channel):
+    assert call(channel, SERVICE + "ServerLive", pb.ServerLiveRequest(), pb.ServerLiveResponse).live
+    assert call(
+        channel, SERVICE + "ServerReady", pb.ServerReadyRequest(), pb.ServerReadyResponse
+    ).ready
+    ready = pb.ModelReadyRequest(name="two")
+    assert call(channel, SERVICE + "ModelReady", ready, pb.ModelReadyResponse).ready
+    described = call(
+        channel,
+        SERVICE + "ModelMetadata",
+        pb.ModelMetadataRequest(name="two"),
+        pb.ModelMetadataResponse,
+    )
+    assert [tensor.name for tensor in described.inputs] == ["a", "b"]
+
+    def check(service):
+        request = health_pb2.HealthCheckRequest(service=service)
+        return call(channel, HEALTH + "Check", request, health_pb2.HealthCheckResponse).status
+
+    serving = health_pb2.HealthCheckResponse.SERVING
+    assert check("") == check("inference.GRPCInferenceService") == check("two") == serving
+    with pytest.raises(grpc.RpcError) as caught:
+        check("nope")
+    assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+def test_a_health_watch_tells_of_the_drain(start_worker):
+    worker = start_worker()
+    worker.serve({"m": onnx_models.identity()})
+    with grpc.insecure_channel(worker.grpc_target) as channel:
+        request = health_pb2.HealthCheckRequest().SerializeToString()
+        stream = channel.unary_stream(HEALTH + "Watch")(request, timeout=30)
+        statuses = (health_pb2.HealthCheckResponse.FromString(data).status for data in stream)
+        assert next(statuses) == health_pb2.HealthCheckResponse.SERVING
+        worker.send(channel_pb2.ToWorker(drain=channel_pb2.Drain(grace_ms=3000)))
+        assert next(statuses) == health_pb2.HealthCheckResponse.NOT_SERVING
+        stream.cancel()
+    assert worker.process.wait(30) == 0

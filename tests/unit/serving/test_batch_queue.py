@@ -1,0 +1,145 @@
+"""The batcher's state machine."""
+
+import pytest
+
+from serving.core.batch import NEVER_NS, Batch, BatchQueue, Member, State
+
+
+def queue_of(*rows: int, rows_max: int = 8, key: str = "k") -> tuple[BatchQueue, list[Member]]:
+    queue: BatchQueue[Member] = BatchQueue(rows_max)
+    members = [Member(key, count) for count in rows]
+    for member in members:
+        queue.submit(member)
+    return queue, members
+
+
+def take(queue: BatchQueue) -> Batch:
+    batch = queue.take()
+    assert batch is not None
+    queue.check()
+    return batch
+
+
+def test_a_cancelled_request_does_not_hurt_its_batch_mates():
+    queue, (a, b, c, d) = queue_of(1, 1, 1, 1)
+    batch = take(queue)
+    assert queue.cancel(b)
+    queue.succeed(batch)
+    assert [m.state for m in (a, c, d)] == [State.DONE] * 3
+    assert b.state is State.CANCELLED
+    assert batch.starts == [0, 1, 2, 3]
+    assert queue.idle
+    queue.check()
+
+
+def test_a_request_cancelled_before_its_batch_is_not_run():
+    queue, (a, b, c) = queue_of(1, 2, 1)
+    assert queue.cancel(b)
+    batch = take(queue)
+    assert batch.members == [a, c]
+    assert batch.rows == 2
+
+
+def test_cancelling_twice_or_after_the_answer_changes_nothing():
+    queue, (a,) = queue_of(1)
+    queue.succeed(take(queue))
+    assert not queue.cancel(a)
+    assert a.state is State.DONE
+    queue, (a,) = queue_of(1)
+    assert queue.cancel(a)
+    assert not queue.cancel(a)
+    assert queue.take() is None
+    assert queue.rows_queued == 0
+
+
+def test_everything_that_waits_and_fits_is_the_next_batch():
+    queue, members = queue_of(*[1] * 10, rows_max=8)
+    assert take(queue).members == members[:8]
+    assert take(queue).members == members[8:]
+    assert queue.take() is None
+
+
+def test_a_member_that_does_not_fit_waits_and_nobody_overtakes_it():
+    queue, (a, b, c) = queue_of(6, 4, 1, rows_max=8)
+    assert take(queue).members == [a]
+    assert take(queue).members == [b, c]
+
+
+def test_only_equal_keys_share_a_batch_and_the_oldest_goes_first():
+    queue: BatchQueue[Member] = BatchQueue(8)
+    a1, b1, a2 = Member("a", 1), Member("b", 1), Member("a", 1)
+    for member in (b1, a1, a2):
+        queue.submit(member)
+    assert take(queue).members == [b1]
+    assert take(queue).members == [a1, a2]
+
+
+def test_a_poisonous_member_fails_alone_after_its_batch_is_taken_apart():
+    queue, (a, poison, c) = queue_of(1, 1, 1)
+    assert queue.fail(take(queue)) == []
+    outcomes = []
+    while (batch := queue.take()) is not None:
+        queue.check()
+        assert len(batch.members) == 1
+        if batch.members[0] is poison:
+            assert queue.fail(batch) == [poison]
+        else:
+            queue.succeed(batch)
+        outcomes.append(batch.members[0])
+    assert outcomes == [a, poison, c]
+    assert [m.state for m in (a, poison, c)] == [State.DONE] * 3
+
+
+def test_members_of_a_failed_batch_run_before_newer_ones():
+    queue, (a, b) = queue_of(1, 1)
+    late = Member("k", 1)
+    batch = take(queue)
+    queue.submit(late)
+    queue.fail(batch)
+    assert [take(queue).members for _ in range(3)] == [[a], [b], [late]]
+
+
+def test_a_cancelled_member_of_a_failed_batch_is_not_run_again():
+    queue, (a, b) = queue_of(1, 1)
+    batch = take(queue)
+    queue.cancel(a)
+    queue.fail(batch)
+    assert take(queue).members == [b]
+    assert queue.take() is None
+
+
+def test_expired_members_are_returned_once_wherever_they_are():
+    queue: BatchQueue[Member] = BatchQueue(1)
+    running, waiting, patient = Member("k", 1, 10), Member("k", 1, 20), Member("k", 1)
+    for member in (running, waiting, patient):
+        queue.submit(member)
+    batch = take(queue)
+    assert queue.next_deadline_ns() == 10
+    assert queue.expire(20) == [waiting, running]
+    assert queue.expire(20) == []
+    assert queue.next_deadline_ns() == NEVER_NS
+    queue.succeed(batch)
+    assert running.state is State.EXPIRED
+    assert take(queue).members == [patient]
+
+
+def test_a_batch_of_one_that_fails_after_its_client_left_answers_nobody():
+    queue, (a,) = queue_of(1)
+    batch = take(queue)
+    queue.cancel(a)
+    assert queue.fail(batch) == []
+    assert queue.idle
+
+
+def test_a_member_larger_than_any_batch_is_refused_by_assertion():
+    queue: BatchQueue[Member] = BatchQueue(2)
+    with pytest.raises(AssertionError):
+        queue.submit(Member("k", 3))
+
+
+def test_what_may_still_be_logged_includes_cancelled_members_of_a_running_batch():
+    queue, (a, b, c) = queue_of(1, 1, 1, rows_max=2)
+    take(queue)
+    queue.cancel(a)
+    queue.cancel(c)
+    assert queue.unfinished() == [a, b]
