@@ -1,0 +1,180 @@
+"""What the monitor has done and is doing: a file apart from its statistics.
+
+Laws:
+- an action is stored, durably, before it is done, under a key that a second run
+  would give it too;
+- statistics may be rebuilt at any time, after damage or with other settings; what
+  was done stays done, and its cool-downs with it;
+- if this file itself is lost, a retraining counts as just done: nobody knows how
+  long ago the last one was. A rollback needs no such care, the gateway knows its key.
+"""
+
+import json
+import logging
+import sqlite3
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from monitor.core.guards import Action, PastAction
+from monitor.database import StoreDamaged, open_database, set_aside, transaction
+
+FORMAT = 1
+ACTIONS_KEPT = 10_000
+ACTIONS_FILE = "actions.db"
+_COLUMNS = "key, model, action, at_ns, state, verdict, data"
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS actions (
+  key TEXT PRIMARY KEY, model TEXT NOT NULL, action TEXT NOT NULL, at_ns INTEGER NOT NULL,
+  state TEXT NOT NULL, verdict TEXT NOT NULL, data TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS actions_by_time ON actions (model, at_ns);
+"""
+
+# An action's life: pending (to be sent), running (a hook), then another state.
+PENDING, RUNNING, REFUSED = "pending", "running", "refused"
+UNFINISHED = (PENDING, RUNNING)
+# What the gateway refused has not happened; if it is still wanted after this while,
+# it may be begun again under its key.
+REFUSED_AGAIN_NS = 5 * 10**9
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ActionRow:
+    key: str
+    model: str
+    action: Action
+    at_ns: int
+    state: str
+    verdict: str
+    data: Mapping[str, Any]
+
+
+class ActionStore:
+    """One connection, used by one thread."""
+
+    def __init__(self, path: Path) -> None:
+        """Opens `path`; a damaged one is set aside, and a new one begun."""
+        try:
+            self._open(path)
+        except StoreDamaged as exc:
+            aside = set_aside(path)
+            logger.warning("%s: %s; set aside as %s, retraining cools down", path, exc, aside.name)
+            self._open(path)
+            self._db.execute("INSERT INTO meta VALUES ('lost_ns', ?)", (str(time.time_ns()),))
+        row = self._db.execute("SELECT value FROM meta WHERE key = 'lost_ns'").fetchone()
+        self._lost_ns = int(row[0]) if row else None
+
+    def _open(self, path: Path) -> None:
+        meta = {"format": str(FORMAT)}
+        self._db = open_database(path, _SCHEMA, meta, synchronous="FULL")
+
+    def close(self) -> None:
+        self._db.close()
+
+    def begin(self, row: ActionRow) -> bool:
+        """Store an action before it is done; False when its key was used before.
+
+        A refused one may be begun again, see REFUSED_AGAIN_NS.
+        """
+        values = (row.key, row.model, row.action.value, row.at_ns, row.state, row.verdict)
+        with transaction(self._db) as db:
+            cursor = db.execute(
+                f"INSERT INTO actions ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?) "  # noqa: S608
+                "ON CONFLICT (key) DO UPDATE SET at_ns = excluded.at_ns, state = excluded.state, "
+                "verdict = excluded.verdict, data = excluded.data "
+                "WHERE actions.state = ? AND abs(excluded.at_ns - actions.at_ns) >= ?",
+                (*values, json.dumps(row.data), REFUSED, REFUSED_AGAIN_NS),
+            )
+            db.execute(
+                "DELETE FROM actions WHERE key IN "
+                "(SELECT key FROM actions ORDER BY at_ns DESC LIMIT -1 OFFSET ?)",
+                (ACTIONS_KEPT,),
+            )
+        return cursor.rowcount == 1
+
+    def finish(self, key: str, state: str, data: Mapping[str, Any]) -> None:
+        """Note how an action ended; `data` is added to its own."""
+        with transaction(self._db) as db:
+            row = db.execute("SELECT data FROM actions WHERE key = ?", (key,)).fetchone()
+            if row is None:
+                return
+            merged = {**json.loads(row[0]), **data}
+            db.execute(
+                "UPDATE actions SET state = ?, data = ? WHERE key = ?",
+                (state, json.dumps(merged), key),
+            )
+
+    def verdict_of(self, key: str) -> str:
+        """The id of the verdict that an action came from; empty if there is none."""
+        row = self._db.execute("SELECT verdict FROM actions WHERE key = ?", (key,)).fetchone()
+        return str(row[0]) if row else ""
+
+    def actions(self, model: str, limit: int = 1000) -> list[ActionRow]:
+        """Newest first."""
+        rows = self._db.execute(
+            f"SELECT {_COLUMNS} FROM actions WHERE model = ? ORDER BY at_ns DESC LIMIT ?",  # noqa: S608
+            (model, limit),
+        )
+        return [_action(row) for row in rows]
+
+    def unfinished(self) -> list[ActionRow]:
+        rows = self._db.execute(
+            f"SELECT {_COLUMNS} FROM actions WHERE state IN (?, ?) ORDER BY at_ns",  # noqa: S608
+            UNFINISHED,
+        )
+        return [_action(row) for row in rows]
+
+    def past(self, model: str) -> list[PastAction]:
+        """Actions that were begun and not refused, newest first.
+
+        A hook that died with the monitor counts: it may have got far, or run on.
+        """
+        found = [
+            PastAction(row.action, row.at_ns, row.state in UNFINISHED)
+            for row in self.actions(model)
+            if row.state != REFUSED
+        ]
+        return (
+            found if self._lost_ns is None else [*found, PastAction(Action.RETRAIN, self._lost_ns)]
+        )
+
+    def counts(self) -> list[tuple[str, str, str, int]]:
+        """Model, action, state, how many."""
+        return list(
+            self._db.execute(
+                "SELECT model, action, state, COUNT(*) FROM actions "
+                "GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"
+            )
+        )
+
+
+def read_actions(path: Path, model: str, after_ns: int, limit: int) -> list[dict[str, Any]]:
+    """Actions of a model as documents, oldest first, on a connection of its own."""
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=5.0)) as db:
+        rows = db.execute(
+            f"SELECT {_COLUMNS} FROM actions WHERE model = ? AND at_ns > ? "  # noqa: S608
+            "ORDER BY at_ns LIMIT ?",
+            (model, after_ns, limit),
+        ).fetchall()
+    return [_document(_action(row)) for row in rows]
+
+
+def _action(row: Sequence[Any]) -> ActionRow:
+    return ActionRow(row[0], row[1], Action(row[2]), row[3], row[4], row[5], json.loads(row[6]))
+
+
+def _document(row: ActionRow) -> dict[str, Any]:
+    return {
+        "key": row.key,
+        "action": row.action.value,
+        "at_ns": row.at_ns,
+        "state": row.state,
+        "verdict": row.verdict,
+        **row.data,
+    }

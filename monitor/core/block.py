@@ -1,0 +1,61 @@
+"""What one event-time block of one model holds, before it is folded into the state."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from monitor.core.bins import AnyArray
+
+STABLE = "stable"
+CANDIDATE = "candidate"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Arm:
+    """Rows that one version answered in one role, as the records' headers say."""
+
+    digest: str
+    version: str
+    role: str
+    rollout: str
+
+
+@dataclass(slots=True)
+class ArmRows:
+    """The rows of an arm in a block; `parts` are borrowed views of decoded records."""
+
+    rows: int = 0
+    failed: int = 0  # rows that we failed to answer; the client's own mistakes are not ours
+    first_ns: int = 0
+    last_ns: int = 0
+    parts: list[tuple[Mapping[str, AnyArray], Mapping[str, AnyArray]]] = field(default_factory=list)
+
+    def add(self, first_ns: int, last_ns: int, rows: int, failed: int) -> None:
+        self.first_ns = min(self.first_ns, first_ns) if self.rows else first_ns
+        self.last_ns = max(self.last_ns, last_ns)
+        self.rows += rows
+        self.failed += failed
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A label that found its row: when the row was predicted, by which version, its loss."""
+
+    digest: str
+    predicted_ns: int
+    loss_units: int
+
+
+@dataclass(slots=True)
+class ModelBlock:
+    """Everything that counts for one model in block `index`."""
+
+    index: int
+    arms: dict[Arm, ArmRows] = field(default_factory=dict)
+    outcomes: list[Outcome] = field(default_factory=list)
+    lost: int = 0  # rows known to be missing, sampling by policy excepted
+
+    def arm(self, arm: Arm) -> ArmRows:
+        return self.arms.setdefault(arm, ArmRows())
+
+    def rows(self, role: str) -> int:
+        return sum(rows.rows for arm, rows in self.arms.items() if arm.role == role)

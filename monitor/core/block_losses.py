@@ -1,0 +1,51 @@
+"""Losses of the labels that arrived in one block, by the arm that they speak of."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from monitor.core.block import Outcome
+from monitor.core.predictions import LOSS_UNITS
+from monitor.core.rollout import Rollout
+from monitor.core.watched import Stable
+
+NO_LOSS = float("nan")
+
+
+@dataclass(slots=True)
+class LossSum:
+    """A sum of losses in 2^-30, exact in any order."""
+
+    rows: int = 0
+    units: int = 0
+
+    def add(self, units: int) -> None:
+        self.rows += 1
+        self.units += units
+
+    @property
+    def mean(self) -> float:
+        return self.units / LOSS_UNITS / self.rows if self.rows else NO_LOSS
+
+
+@dataclass(slots=True)
+class BlockLosses:
+    """`paired`: those of stable rows that were predicted since the rollout began."""
+
+    stable: LossSum = field(default_factory=LossSum)
+    candidate: LossSum = field(default_factory=LossSum)
+    paired: LossSum = field(default_factory=LossSum)
+
+
+def losses_of(
+    outcomes: Iterable[Outcome], stable: Stable | None, rollout: Rollout | None
+) -> BlockLosses:
+    """Outcomes of versions that are neither stable nor the candidate do not count."""
+    losses = BlockLosses()
+    for outcome in outcomes:
+        if stable is not None and outcome.digest == stable.digest:
+            losses.stable.add(outcome.loss_units)
+            if rollout is not None and outcome.predicted_ns >= rollout.first_ns:
+                losses.paired.add(outcome.loss_units)
+        elif rollout is not None and outcome.digest == rollout.digest:
+            losses.candidate.add(outcome.loss_units)
+    return losses

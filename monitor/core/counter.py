@@ -1,0 +1,189 @@
+"""Counting decoded rows against a profile: plans once, then adds blocks to counts.
+
+Laws:
+- counting reads the caller's arrays in place where they are float32 or float64
+  and contiguous, and never keeps them;
+- a block whose tensors do not have the profile's shape is refused whole, so
+  that its caller can count the rows as mismatched.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from monitor.core.bins import BINS, SLOTS, AnyArray, Counts
+from monitor.core.count_kernel import CELLS, count_block
+from monitor.core.predictions import find_output, infer_spec, prediction_columns, rows_of
+from monitor.core.profile import FeatureProfile, ReferenceProfile, encode_text
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tables:
+    """Look-up tables of one tensor's features, in one precision."""
+
+    columns: NDArray[np.int64]
+    slots: NDArray[np.int64]
+    table: NDArray[np.int16]
+    starts: AnyArray
+    sizes: NDArray[np.int64]
+    low: AnyArray
+    high: AnyArray
+    scale: AnyArray
+    exact: NDArray[np.uint8]
+
+    def count(self, block: AnyArray, counts: Counts) -> None:
+        count_block(
+            block,
+            self.columns,
+            self.slots,
+            self.table,
+            self.starts,
+            self.sizes,
+            self.low,
+            self.high,
+            self.scale,
+            self.exact,
+            counts,
+        )
+
+
+def make_tables(
+    features: list[FeatureProfile], columns: list[int], slots: list[int], dtype: type[Any]
+) -> Tables:
+    """dtype: np.float32 or np.float64, that of the blocks to come."""
+    total = len(features)
+    starts: AnyArray = np.full((total, BINS + 1), np.inf, dtype=dtype)
+    low: AnyArray = np.full(total, np.inf, dtype=dtype)
+    high: AnyArray = np.full(total, -np.inf, dtype=dtype)
+    scale: AnyArray = np.zeros(total, dtype=dtype)
+    table = np.zeros((total, CELLS + 1), dtype=np.int16)
+    for f, feature in enumerate(features):
+        if feature.starts.size:
+            starts[f, : feature.starts.size] = feature.starts.astype(dtype)
+            low[f], high[f] = starts[f, 0], dtype(feature.high)
+            scale[f] = _scale(low[f], high[f], dtype)
+            table[f] = _table(starts[f, : feature.starts.size], low[f], scale[f])
+    sizes = np.array([feature.starts.size for feature in features], dtype=np.int64)
+    exact = np.array([feature.exact for feature in features], dtype=np.uint8)
+    return Tables(
+        np.array(columns, dtype=np.int64),
+        np.array(slots, dtype=np.int64),
+        table,
+        starts,
+        sizes,
+        low,
+        high,
+        scale,
+        exact,
+    )
+
+
+def _scale(low: Any, high: Any, dtype: type[Any]) -> Any:
+    """Cells per unit; 0 (one cell for all) where the range is empty or overflows."""
+    with np.errstate(all="ignore"):
+        scale = dtype(CELLS) / (high - low)
+        safe = np.isfinite(scale) and np.isfinite((high - low) * scale)
+    return scale if safe else dtype(0)
+
+
+def _table(starts: AnyArray, low: Any, scale: Any) -> NDArray[np.int16]:
+    """Entry c: how many starts lie in cells before c; made with the kernel's arithmetic."""
+    with np.errstate(all="ignore"):
+        places = np.nan_to_num((starts - low) * scale, nan=0.0)
+    cells = np.minimum(places.astype(np.int64), CELLS - 1)
+    return np.searchsorted(cells, np.arange(CELLS + 1), side="left").astype(np.int16)
+
+
+def _tensor(inputs: Mapping[str, AnyArray], name: str) -> AnyArray | None:
+    """The named tensor; the empty name is the only one's."""
+    if name or len(inputs) != 1:
+        return inputs.get(name)
+    return next(iter(inputs.values()))
+
+
+class Counter:
+    """Histograms of a profile's features, then of its predictions: (f + p, SLOTS)."""
+
+    def __init__(self, profile: ReferenceProfile) -> None:
+        self.profile = profile
+        self.rows = len(profile.features) + len(profile.predictions)
+        self._tensors: dict[str, list[int]] = {}
+        for i, feature in enumerate(profile.features):
+            self._tensors.setdefault(feature.tensor, []).append(i)
+        self._tables: dict[tuple[str, type[Any]], Tables] = {}
+        self._codes = {i: f.codes() for i, f in enumerate(profile.features) if f.is_text}
+
+    def empty(self) -> Counts:
+        return np.zeros((self.rows, SLOTS), dtype=np.int64)
+
+    def count(
+        self, inputs: Mapping[str, AnyArray], outputs: Mapping[str, AnyArray], counts: Counts
+    ) -> bool:
+        """Add rows to `counts`; False, and nothing added, when tensors do not fit.
+
+        inputs, outputs: name -> (n, ...), borrowed. Outputs may be empty (failed rows).
+        """
+        blocks = {name: self._block(name, _tensor(inputs, name)) for name in self._tensors}
+        if any(block is None for block in blocks.values()):
+            return False
+        for name, block in blocks.items():
+            assert block is not None
+            self._tables_of(name, block.dtype.type).count(block, counts)
+        self._count_predictions(outputs, counts)
+        return True
+
+    def _count_predictions(self, outputs: Mapping[str, AnyArray], counts: Counts) -> None:
+        profile = self.profile
+        spec = profile.prediction or infer_spec(outputs)
+        output = find_output(outputs, spec) if spec is not None else None
+        if not profile.predictions or spec is None or output is None or not len(output):
+            return
+        block = prediction_columns(output, spec, profile.predictions)
+        self._tables_of("", np.float64, predictions=True).count(block, counts)
+
+    def _block(self, name: str, tensor: AnyArray | None) -> AnyArray | None:
+        """The tensor as (n, w) floats; text features become their codes."""
+        if tensor is None:
+            return None
+        members = self._tensors[name]
+        flat = rows_of(tensor)
+        if max(self.profile.features[i].index for i in members) >= flat.shape[1]:
+            return None
+        if tensor.dtype.kind in "OSU":
+            return self._coded(flat, members)
+        if self.profile.features[members[0]].datatype == "BF16" and tensor.dtype == np.uint16:
+            return (flat.astype(np.uint32) << 16).view(np.float32)
+        if tensor.dtype == np.float16:
+            return flat.astype(np.float32)
+        if tensor.dtype not in (np.float32, np.float64):
+            flat = flat.astype(np.float64)
+        return np.ascontiguousarray(flat)
+
+    def _coded(self, flat: AnyArray, members: list[int]) -> AnyArray | None:
+        block = np.full(flat.shape, np.nan, dtype=np.float64)
+        for i in members:
+            if i not in self._codes:
+                return None
+            column = self.profile.features[i].index
+            block[:, column] = encode_text(flat[:, column], self._codes[i])
+        return block
+
+    def _tables_of(self, name: str, dtype: type[Any], *, predictions: bool = False) -> Tables:
+        key = (name, dtype) if not predictions else ("\0predictions", dtype)
+        found = self._tables.get(key)
+        if found is None:
+            found = self._tables[key] = self._make(name, dtype, predictions)
+        return found
+
+    def _make(self, name: str, dtype: type[Any], predictions: bool) -> Tables:
+        offset = len(self.profile.features)
+        if predictions:
+            watched = list(self.profile.predictions)
+            places = list(range(len(watched)))
+            return make_tables(watched, places, [offset + i for i in places], dtype)
+        members = self._tensors[name]
+        features = [self.profile.features[i] for i in members]
+        return make_tables(features, [f.index for f in features], members, dtype)

@@ -1,0 +1,79 @@
+"""Which features moved, by how much: effect sizes beside evidence, most evidence first."""
+
+from dataclasses import dataclass
+from math import log
+
+import numpy as np
+
+from monitor.core.bins import Counts, Floats
+from monitor.core.model_state import ModelState
+from monitor.core.profile import FeatureProfile
+from monitor.core.statistics import STATISTICS
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """One feature (or prediction) in the live window against its reference.
+
+    log_evidence: of its own e-detector, in log seconds; None for predictions.
+    named:        the false discovery rule names it as one that moved.
+    """
+
+    feature: FeatureProfile
+    statistics: dict[str, float]
+    log_evidence: float | None
+    named: bool
+    live: Counts
+
+
+def effects(state: ModelState) -> list[Effect]:
+    """Every input feature, most evidence first, then the predictions."""
+    stable = state.stable
+    if stable is None:
+        return []
+    profile = stable.yardstick.profile
+    own = stable.feature_evidence()
+    named = discoveries(own, state.settings.warn)
+    live = stable.window.live
+    watched = (*profile.features, *profile.predictions)
+    sizes = _sizes(watched, live)
+    inputs = len(profile.features)
+    order = sorted(range(inputs), key=lambda f: (-own[f], f))
+    return [
+        Effect(
+            watched[f],
+            {name: float(values[f]) for name, values in sizes.items()},
+            float(own[f]) if f < inputs else None,
+            f in named,
+            live[f],
+        )
+        for f in (*order, *range(inputs, len(watched)))
+    ]
+
+
+def _sizes(watched: tuple[FeatureProfile, ...], live: Counts) -> dict[str, Floats]:
+    if not watched:
+        return {}
+    reference = np.stack([feature.counts for feature in watched])
+    return {name: statistic(reference, live) for name, statistic in STATISTICS.items()}
+
+
+def discoveries(log_evidence: Floats, log_threshold: float) -> set[int]:
+    """e-d-BH: the k features of most evidence, k largest with M_(k) >= threshold f / k.
+
+    Source: Dandapanthula and Ramdas, "Multiple testing in multi-stream
+    sequential change detection".
+    """
+    total = len(log_evidence)
+    order = np.argsort(-log_evidence, kind="stable")
+    for k in range(total, 0, -1):
+        if log_evidence[order[k - 1]] >= log_threshold + log(total / k):
+            return {int(f) for f in order[:k]}
+    return set()
+
+
+def moved_names(ranked: list[Effect], tolerance: float) -> list[str]:
+    """Features to name in a verdict: the named ones, else those beyond the tolerance."""
+    inputs = [effect for effect in ranked if effect.log_evidence is not None]
+    chosen = [effect for effect in inputs if effect.named]
+    return [e.feature.name for e in chosen or inputs if e.named or e.statistics["ks"] > tolerance]

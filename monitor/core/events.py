@@ -1,0 +1,127 @@
+"""The yes-or-no questions about a row that evidence is gathered on.
+
+For an ordered feature: "is the value below this edge?" at a few coarse edges of
+the reference; for text: "is it this category?"; for every feature: "is it
+missing, non-finite, unseen?". Each is answered from the block's counts alone.
+"""
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from monitor.core.bins import BINS, QUALITY_SLOTS, Counts, Floats, ordered_counts
+from monitor.core.profile import FeatureKind, FeatureProfile, ReferenceProfile
+from monitor.core.reference_error import share_error
+
+
+class Group(IntEnum):
+    """What a detector watches; the budget is split between groups."""
+
+    FEATURES = 0
+    QUALITY = 1
+    PREDICTIONS = 2
+    LOSS = 3
+    CANDIDATE = 4  # the candidate's loss against the reference
+    COMPARISON = 5  # candidate against stable, within the block
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Events:
+    """v questions, as places in the counts of a profile's f features and predictions."""
+
+    feature: NDArray[np.int64]  # (v,) row in the counts
+    place: NDArray[np.int64]  # (v,) cumulative: position in the order; else the slot
+    cumulative: NDArray[np.bool_]  # (v,)
+    of_all: NDArray[np.bool_]  # (v,) share of all rows; else of rows with a proper value
+    group: NDArray[np.int64]  # (v,)
+    share: Floats  # (v,) in the reference
+    error: Floats  # (v,) bound on the reference's own error
+
+    @property
+    def size(self) -> int:
+        return int(self.feature.size)
+
+    def answers(self, counts: Counts) -> tuple[Counts, Counts]:
+        """Yes and total per question: two int64 (v,)."""
+        ordered = ordered_counts(counts)
+        below = np.cumsum(ordered, axis=1)
+        yes = np.where(
+            self.cumulative,
+            below[self.feature, np.where(self.cumulative, self.place, 0)],
+            counts[self.feature, np.where(self.cumulative, 0, self.place)],
+        )
+        totals = np.where(
+            self.of_all, counts.sum(axis=1)[self.feature], ordered.sum(axis=1)[self.feature]
+        )
+        return yes, totals
+
+
+def make_events(profile: ReferenceProfile, coarse_edges: int) -> Events:
+    """The questions for a profile; reference errors hold for all of them at once."""
+    features = (*profile.features, *profile.predictions)
+    rows: list[tuple[int, int, bool, bool, int]] = []
+    statements = 0
+    for f, feature in enumerate(features):
+        group = Group.FEATURES if f < len(profile.features) else Group.PREDICTIONS
+        own = _questions(feature, coarse_edges)
+        rows += [(f, place, cumulative, False, int(group)) for place, cumulative in own]
+        rows += [(f, slot, False, True, int(Group.QUALITY)) for slot in QUALITY_SLOTS]
+        statements += _families(own) + len(QUALITY_SLOTS)
+    return _assemble(rows, features, statements)
+
+
+def _families(questions: list[tuple[int, bool]]) -> int:
+    """All cumulative questions of a feature are one family; each other one is its own."""
+    cumulative = any(is_cumulative for _, is_cumulative in questions)
+    return sum(not is_cumulative for _, is_cumulative in questions) + int(cumulative)
+
+
+def _questions(feature: FeatureProfile, coarse_edges: int) -> list[tuple[int, bool]]:
+    size = feature.starts.size
+    if feature.kind is FeatureKind.CATEGORICAL:
+        commonest = np.argsort(-feature.counts[:size], kind="stable")[:coarse_edges]
+        return [(int(code), False) for code in sorted(commonest)]
+    if size == 0:
+        return []
+    return [(place, True) for place in _edges(feature, coarse_edges)]
+
+
+def _edges(feature: FeatureProfile, coarse_edges: int) -> list[int]:
+    """Positions in the order (0 = below only); the outermost always, else near-equal mass."""
+    size = feature.starts.size
+    below = np.cumsum(ordered_counts(feature.counts))
+    ends = [] if feature.exact else [0, size]
+    inner = np.arange(1, size)
+    count = max(coarse_edges - len(ends), 1)
+    if inner.size <= count:
+        return sorted({*ends, *inner.tolist()})
+    wanted = below[-1] * np.arange(1, count + 1) / (count + 1)
+    nearest = [int(inner[np.argmin(np.abs(below[inner] - target))]) for target in wanted]
+    return sorted({*ends, *nearest})
+
+
+def _assemble(
+    rows: list[tuple[int, int, bool, bool, int]],
+    features: tuple[FeatureProfile, ...],
+    statements: int,
+) -> Events:
+    columns = list(zip(*rows, strict=True)) if rows else [(), (), (), (), ()]
+    size = len(rows)
+    bare = Events(
+        np.array(columns[0], dtype=np.int64),
+        np.array(columns[1], dtype=np.int64),
+        np.array(columns[2], dtype=np.bool_),
+        np.array(columns[3], dtype=np.bool_),
+        np.array(columns[4], dtype=np.int64),
+        np.zeros(size),
+        np.zeros(size),
+    )
+    if not rows:
+        return bare
+    assert max(bare.place) <= BINS + len(QUALITY_SLOTS) + 1
+    yes, totals = bare.answers(np.stack([feature.counts for feature in features]))
+    share = yes / np.maximum(totals, 1)
+    error = np.array([share_error(int(total), statements) for total in totals])
+    return Events(bare.feature, bare.place, bare.cumulative, bare.of_all, bare.group, share, error)

@@ -1,0 +1,164 @@
+"""The guard rails of automation: what may be done now, and when a step is earned.
+
+All pure: past actions, the deployment and the clock are arguments. A guard
+returns the reason why not, or None.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from math import log, sqrt
+
+from monitor.core.deployment import OWN_ACTOR, PROGRESSING, Deployment
+
+DAY_NS = 86_400 * 10**9
+REVERTED_MAX = 2  # actions that made it worse, before automation stops itself
+# A share of traffic that differs from the weight by more than half of it, and
+# by more than chance explains once in a thousand, is a split that is off.
+SPLIT_TOLERANCE = 0.5
+SPLIT_ALPHA = 0.001
+# What keeps a step from being taken is far weaker than what rolls back.
+DOUBT_BLOCKS = log(1000.0)  # evidence against the candidate, in log blocks
+DOUBT_E_VALUE = log(10.0)
+
+
+class Action(StrEnum):
+    ROLLBACK = "rollback"
+    RETRAIN = "retrain"
+    ADVANCE = "advance"
+    FREEZE = "freeze"
+
+
+CORRECTIVE = (Action.ROLLBACK, Action.RETRAIN)
+
+
+@dataclass(frozen=True, slots=True)
+class Guards:
+    rollback_cooldown_ns: int
+    retrain_cooldown_ns: int
+    actions_per_day_max: int
+    rows_min: int
+    bake_ns: int
+    lag_max_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class PastAction:
+    """An action that was begun; running: it has not ended yet."""
+
+    action: Action
+    at_ns: int
+    running: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StepFacts:
+    """A rollout's traffic since the deployment last changed, in event time."""
+
+    rollout: str
+    candidate_digest: str
+    first_ns: int  # of the candidate's rows, ever
+    end_ns: int  # of the last closed block
+    candidate_rows: int  # since the change
+    stable_rows: int
+    candidate_labelled: int  # since the rollout began
+    receives_labels: bool
+    inputs_differ: bool
+    log_blocks_against: float  # evidence against the candidate, in log blocks
+    log_e_value: float
+
+
+def may_act(
+    action: Action, past: Sequence[PastAction], deployment: Deployment, now_ns: int, guards: Guards
+) -> str | None:
+    """Why a rollback or retraining must not be done now; None when it may."""
+    if deployment.frozen:
+        return "automation is frozen"
+    if deployment.hold_until_ns > now_ns:
+        return "an operator holds the model"
+    cooldown_ns = {
+        Action.ROLLBACK: guards.rollback_cooldown_ns,
+        Action.RETRAIN: guards.retrain_cooldown_ns,
+    }[action]
+    for item in past:
+        if item.action is action and item.running:
+            return f"a {action.value} is under way"
+        if item.action is action and now_ns - item.at_ns < cooldown_ns:
+            left_s = (cooldown_ns - (now_ns - item.at_ns)) / 1e9
+            return f"cooling down after a {action.value} for another {left_s:.0f} s"
+    if action is Action.RETRAIN and deployment.candidate_digest:
+        return "a rollout is under way"
+    return None
+
+
+def must_freeze(
+    past: Sequence[PastAction],
+    deployment: Deployment,
+    unfrozen_ns: int,
+    now_ns: int,
+    guards: Guards,
+) -> str | None:
+    """Why automation has to stop itself; past actions before `unfrozen_ns` are forgiven."""
+    if deployment.frozen:
+        return None
+    since_ns = max(now_ns - DAY_NS, unfrozen_ns)
+    done = sum(item.action in CORRECTIVE and item.at_ns > since_ns for item in past)
+    if done >= guards.actions_per_day_max:
+        return f"{done} actions within a day, the limit is {guards.actions_per_day_max}"
+    reverted = reverted_actions(deployment, unfrozen_ns)
+    if reverted >= REVERTED_MAX:
+        return f"{reverted} of the monitor's actions were undone by an operator"
+    return None
+
+
+def reverted_actions(deployment: Deployment, since_ns: int) -> int:
+    """How often an operator's UNDO followed directly on a change by the monitor."""
+    pairs = zip(deployment.history, deployment.history[1:], strict=False)
+    return sum(
+        before.actor == OWN_ACTOR and after.verb == "UNDO" and after.ts_ns > since_ns
+        for before, after in pairs
+    )
+
+
+def may_advance(
+    facts: StepFacts, deployment: Deployment, now_ns: int, guards: Guards
+) -> str | None:
+    """Why the candidate must not go to its next step yet; None when it has earned it."""
+    current = (deployment.rollout, deployment.candidate_digest)
+    if deployment.phase != PROGRESSING or current != (facts.rollout, facts.candidate_digest):
+        return "the rollout is not the one under way"
+    if deployment.frozen or deployment.hold_until_ns > now_ns:
+        return "automation is held or frozen"
+    baked_ns = facts.end_ns - max(deployment.changed_ns, facts.first_ns)
+    if baked_ns < guards.bake_ns:
+        return f"{baked_ns / 1e9:.0f} s on this step of {guards.bake_ns / 1e9:.0f} s"
+    if min(facts.candidate_rows, facts.stable_rows) < guards.rows_min:
+        return f"an arm has less than {guards.rows_min} rows on this step"
+    if facts.receives_labels and facts.candidate_labelled < guards.rows_min:
+        return f"{facts.candidate_labelled} labelled rows of {guards.rows_min}"
+    return _doubt(facts, deployment)
+
+
+def _doubt(facts: StepFacts, deployment: Deployment) -> str | None:
+    if facts.log_blocks_against >= DOUBT_BLOCKS or facts.log_e_value >= DOUBT_E_VALUE:
+        return "there is some evidence against the candidate"
+    if facts.inputs_differ:
+        return "the arms saw different inputs"
+    if split_is_off(facts.candidate_rows, facts.stable_rows, deployment.weight):
+        return "the split of traffic is not what was set"
+    return None
+
+
+def split_is_off(candidate_rows: int, stable_rows: int, weight: int) -> bool:
+    """Whether the candidate's share of rows contradicts its weight in percent."""
+    rows = candidate_rows + stable_rows
+    if rows == 0 or not 0 < weight < 100:
+        return False
+    wanted = weight / 100
+    chance = sqrt(log(2 / SPLIT_ALPHA) / (2 * rows))
+    return abs(candidate_rows / rows - wanted) > SPLIT_TOLERANCE * min(wanted, 1 - wanted) + chance
+
+
+def is_lagging(end_ns: int, now_ns: int, guards: Guards) -> bool:
+    """Whether the statistics are too old to act on."""
+    return now_ns - end_ns > guards.lag_max_ns

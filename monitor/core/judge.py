@@ -1,0 +1,156 @@
+"""From evidence to a verdict: what is wrong, and hence what should be done.
+
+The rules, in order:
+1. too many rows unseen: blind, and a blind monitor does nothing;
+2. evidence below the budget: healthy, or a warning;
+3. the candidate is worse than stable within the same blocks, and stable keeps
+   its promise: roll back; not before enough rows, and inconclusive where the
+   arms saw different inputs;
+4. the data itself is broken: page, and no retraining on garbage;
+5. loss is up on every version that serves, and inputs moved (or nothing else
+   could have done it): retrain;
+6. loss is up on stable alone: a candidate that does better is the cure;
+7. inputs or predictions moved and the loss did not: annotate;
+8. else: page, a human should look.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from math import log
+
+from monitor.core.events import Group
+from monitor.core.evidence import NOTHING
+from monitor.core.settings import CoreSettings
+
+# The chance that a rollout's comparison ever calls an equal candidate worse.
+ATTRIBUTION_ALPHA = 0.01
+# A page or warning that has been raised stands until evidence is this much
+# below the warning, so that it does not flicker.
+RELEASE_NATS = 1.0
+
+
+class Kind(StrEnum):
+    HEALTHY = "healthy"
+    WARN = "warn"
+    ANNOTATE = "annotate"
+    UPSTREAM = "upstream"
+    ROLLBACK = "rollback"
+    RETRAIN = "retrain"
+    RECOVERING = "recovering"
+    INCONCLUSIVE = "inconclusive"
+    PAGE = "page"
+    BLIND = "blind"
+
+    @property
+    def pages(self) -> bool:
+        return self not in (Kind.HEALTHY, Kind.WARN, Kind.BLIND)
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutEvidence:
+    """What is known of the rollout under way."""
+
+    log_e_value: float
+    candidate_rows: int
+    stable_rows: int
+    labelled_rows: int  # of the candidate
+    inputs_differ: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Logs of e-detectors in seconds, and the facts around them, at one block's end."""
+
+    total: float
+    groups: Mapping[Group, float]
+    unseen_share: float
+    changed_recently: bool
+    broken: tuple[str, ...] = ()  # features whose data is broken, in words
+    rollout: RolloutEvidence | None = None
+
+    def group(self, group: Group) -> float:
+        return self.groups.get(group, NOTHING)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    kind: Kind
+    reason: str
+
+
+def judge(evidence: Evidence, settings: CoreSettings, standing: Kind) -> Verdict:
+    """The verdict after a block; `standing` is the one before it."""
+    if evidence.unseen_share > settings.loss_max_share:
+        share, limit = evidence.unseen_share, settings.loss_max_share
+        return Verdict(
+            Kind.BLIND, f"{share:.1%} of the rows were not seen, the limit is {limit:.1%}"
+        )
+    release = settings.warn - RELEASE_NATS
+    paged = evidence.total >= (release if standing.pages else settings.page)
+    if paged:
+        return _cause(evidence, settings)
+    warned = evidence.total >= (release if standing is Kind.WARN else settings.warn)
+    if warned:
+        return Verdict(Kind.WARN, "evidence is above the warning's budget")
+    return Verdict(Kind.HEALTHY, "evidence is within the budget")
+
+
+def _cause(evidence: Evidence, settings: CoreSettings) -> Verdict:
+    stable_up = evidence.group(Group.LOSS) >= settings.warn
+    if evidence.rollout is not None and not stable_up and is_worse(evidence, settings):
+        return _worse(evidence.rollout, settings)
+    if evidence.broken or evidence.group(Group.QUALITY) >= settings.warn:
+        what = "; ".join(evidence.broken) or "values are missing or unknown"
+        return Verdict(Kind.UPSTREAM, f"the data is broken before it reaches the model: {what}")
+    if stable_up:
+        return _loss_is_up(evidence, settings)
+    if evidence.rollout is not None and evidence.group(Group.CANDIDATE) >= settings.warn:
+        return Verdict(
+            Kind.INCONCLUSIVE, "the candidate's loss is up, the comparison is not settled yet"
+        )
+    if _moved(evidence, settings) or evidence.group(Group.PREDICTIONS) >= settings.warn:
+        return Verdict(Kind.ANNOTATE, "inputs or predictions moved, the loss did not")
+    return Verdict(Kind.PAGE, "evidence is above the budget, no single cause stands out")
+
+
+def is_worse(evidence: Evidence, settings: CoreSettings) -> bool:
+    """Whether the candidate does worse than stable on the same traffic."""
+    if evidence.rollout is None:
+        return False
+    settled = evidence.rollout.log_e_value >= log(1.0 / ATTRIBUTION_ALPHA)
+    return settled or evidence.group(Group.COMPARISON) >= settings.warn
+
+
+def _worse(rollout: RolloutEvidence, settings: CoreSettings) -> Verdict:
+    fewest = min(rollout.candidate_rows, rollout.stable_rows)
+    if fewest < settings.rows_min:
+        return Verdict(
+            Kind.INCONCLUSIVE,
+            f"the candidate looks worse, but an arm has {fewest} rows of {settings.rows_min}",
+        )
+    if rollout.inputs_differ:
+        return Verdict(
+            Kind.INCONCLUSIVE, "the candidate looks worse, but the arms saw different inputs"
+        )
+    return Verdict(Kind.ROLLBACK, "the candidate is worse than stable on the same traffic")
+
+
+def _loss_is_up(evidence: Evidence, settings: CoreSettings) -> Verdict:
+    rollout = evidence.rollout
+    candidate_up = evidence.group(Group.CANDIDATE) >= settings.warn
+    if rollout is not None and not candidate_up:
+        return Verdict(
+            Kind.RECOVERING, "the loss of stable is up, the candidate's is not: let it go on"
+        )
+    if _moved(evidence, settings):
+        return Verdict(Kind.RETRAIN, "the loss is up on every version, and inputs moved")
+    if rollout is None and not evidence.changed_recently:
+        return Verdict(
+            Kind.RETRAIN, "the loss is up with no change of version: inputs mean something else now"
+        )
+    return Verdict(Kind.PAGE, "the loss is up, but so recent a change of version may be the cause")
+
+
+def _moved(evidence: Evidence, settings: CoreSettings) -> bool:
+    return evidence.group(Group.FEATURES) >= settings.warn

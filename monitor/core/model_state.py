@@ -1,0 +1,395 @@
+"""One model under watch: a fold of its blocks, in order, into statistics and verdicts.
+
+Laws:
+- the state after a block is a function of the blocks so far and of the
+  profiles of the versions named in them; no clock, no chance;
+- within a block everything is a sum of integers, so the order of records is
+  immaterial;
+- the stable version is the one that answered most stable rows of a block; when
+  it changes, evidence starts anew from the new version's own reference; so it
+  does when a reference that could not be had becomes known.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import log
+
+import numpy as np
+
+from monitor.core.bins import Counts
+from monitor.core.block import CANDIDATE, STABLE, Arm, ArmRows, ModelBlock
+from monitor.core.block_losses import NO_LOSS, BlockLosses, LossSum, losses_of
+from monitor.core.data_quality import broken_features
+from monitor.core.events import Group
+from monitor.core.evidence import NOTHING, log_sum
+from monitor.core.judge import Evidence, Kind, RolloutEvidence, Verdict, judge
+from monitor.core.profile import ReferenceProfile
+from monitor.core.rollout import ArmTotals, Rollout
+from monitor.core.settings import WEIGHTS, CoreSettings
+from monitor.core.tree import Tree
+from monitor.core.watched import Stable, Window, Yardstick, loss_bound
+
+# version, digest -> profile, or None when the version has none
+Profiles = Callable[[str, str], ReferenceProfile | None]
+
+# Without any change, evidence is mostly below this many block lengths; the last
+# block below it is where a change began, to within a few blocks.
+QUIET_BLOCKS = 200.0
+REPEAT_NS = 600 * 10**9  # a verdict that comes back within ten minutes is the same one
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """One block of one model, as history keeps it. Losses are sums in 2^-30 with their counts."""
+
+    start_ns: int
+    stable_version: str
+    candidate_version: str
+    rollout: str
+    stable_rows: int
+    candidate_rows: int
+    stable_labelled: int
+    stable_loss_units: int
+    candidate_labelled: int
+    candidate_loss_units: int
+    lost: int
+    evidence: float  # log seconds
+    groups: dict[str, float]
+    verdict: Verdict
+    raised: bool  # the verdict differs from the one before and is not `healthy`
+
+
+class ModelState:
+    """Mutable; owned by the engine."""
+
+    def __init__(self, model: str, settings: CoreSettings) -> None:
+        self.model = model
+        self.settings = settings
+        self.stable: Stable | None = None
+        self.rollout: Rollout | None = None
+        self.last_index: int | None = None
+        self.blocks = 0
+        self.rows = 0
+        self.lost = 0
+        self.receives_labels = False
+        self.seen = Window.empty((2,))  # rows seen, rows lost
+        self.standing = Kind.HEALTHY
+        self.standing_key = ""
+        self.raised: dict[str, int] = {}  # verdict -> start of the block that raised it
+        self.quiet_ns = 0  # end of the last block with no more evidence than chance brings
+
+    # -- folding -------------------------------------------------------------------
+
+    def close(self, block: ModelBlock, profiles: Profiles) -> Summary:
+        """Fold the next block; its index must be above the last one's."""
+        assert self.last_index is None or block.index > self.last_index
+        elapsed = block.index - self.last_index if self.last_index is not None else 1
+        elapsed_s = elapsed * self.settings.block_s
+        self._choose_stable(block, profiles)
+        self._follow_rollout(block, profiles)
+        self._count_rows(block)
+        losses = losses_of(block.outcomes, self.stable, self.rollout)
+        counts = self._count(block)
+        latest = self._fold_stable(block, counts, losses, elapsed_s)
+        self._fold_rollout(block, counts, losses, elapsed_s)
+        if self.rollout is not None and self.rollout.is_over():
+            self.rollout = None
+        self.last_index = block.index
+        self.blocks += 1
+        return self._judge(block, losses, latest)
+
+    def _start_ns(self, block: ModelBlock) -> int:
+        return block.index * self.settings.block_ns
+
+    def _choose_stable(self, block: ModelBlock, profiles: Profiles) -> None:
+        votes: dict[tuple[str, str], int] = {}
+        for arm, rows in block.arms.items():
+            if arm.role == STABLE:
+                key = (arm.digest, arm.version)
+                votes[key] = votes.get(key, 0) + rows.rows
+        if not votes:
+            return
+        current = self.stable.digest if self.stable else ""
+        digest, version = max(votes, key=lambda key: (votes[key], key[0] == current, key))
+        if digest == current:
+            self._find_reference(block, profiles)
+            return
+        yardstick = Yardstick(profiles(version, digest), self.settings)
+        self.stable = Stable.start(version, digest, self._start_ns(block), yardstick)
+        self.rollout = None
+
+    def _find_reference(self, block: ModelBlock, profiles: Profiles) -> None:
+        """Judge a version by its reference from the block on at which there is one."""
+        stable = self.stable
+        if stable is None or stable.yardstick.known:
+            return
+        profile = profiles(stable.version, stable.digest)
+        if profile is not None:
+            yardstick = Yardstick(profile, self.settings)
+            self.stable = stable.judged_by(yardstick, self._start_ns(block))
+            self.rollout = None  # its questions were those of no reference
+
+    def _follow_rollout(self, block: ModelBlock, profiles: Profiles) -> None:
+        if self.stable is None:
+            return
+        arms = {
+            arm: rows
+            for arm, rows in block.arms.items()
+            if arm.role == CANDIDATE and arm.digest != self.stable.digest
+        }
+        if not arms:
+            return
+        arm = max(arms, key=lambda arm: (arms[arm].rows, arm))
+        if self.rollout is not None and self.rollout.id == arm.rollout:
+            return
+        own = loss_bound(profiles(arm.version, arm.digest), self.settings.loss_tolerance)
+        bounds = [b for b in (own, self.stable.yardstick.loss_bound) if b is not None]
+        self.rollout = Rollout.start(
+            arm.rollout,
+            arm.version,
+            arm.digest,
+            arms[arm].first_ns,
+            bound=max(bounds, default=None),
+            questions=self.stable.yardstick.events.size,
+            settings=self.settings,
+        )
+
+    def _count_rows(self, block: ModelBlock) -> None:
+        rows = sum(rows.rows for rows in block.arms.values())
+        self.rows += rows
+        self.lost += block.lost
+        self.receives_labels = self.receives_labels or bool(block.outcomes)
+        self.seen.move_to(block.index // self.settings.window_blocks)
+        self.seen.current += np.array([rows, block.lost])
+
+    def _is_candidate(self, arm: Arm) -> bool:
+        rollout = self.rollout
+        return rollout is not None and (arm.role, arm.rollout) == (CANDIDATE, rollout.id)
+
+    def _is_stable(self, arm: Arm) -> bool:
+        stable = self.stable
+        return stable is not None and (arm.role, arm.digest) == (STABLE, stable.digest)
+
+    def _count(self, block: ModelBlock) -> tuple[Counts, Counts] | None:
+        """Histograms of the stable and of the candidate rows, both on stable's bins."""
+        if self.stable is None:
+            return None
+        counter = self.stable.yardstick.counter
+        counts = (counter.empty(), counter.empty())
+        for arm, rows in block.arms.items():
+            if not (self._is_stable(arm) or self._is_candidate(arm)):
+                continue
+            into = counts[int(self._is_candidate(arm))]
+            for inputs, outputs in rows.parts:
+                if not counter.count(inputs, outputs, into):
+                    self.stable.mismatched += len(next(iter(inputs.values()), ()))
+        return counts
+
+    def _fold_stable(
+        self,
+        block: ModelBlock,
+        counts: tuple[Counts, Counts] | None,
+        losses: BlockLosses,
+        elapsed_s: float,
+    ) -> Counts | None:
+        stable = self.stable
+        if stable is None or counts is None:
+            return None
+        stable.window.move_to(block.index // self.settings.window_blocks)
+        stable.window.current += counts[0]
+        stable.rows += sum(r.rows for arm, r in block.arms.items() if self._is_stable(arm))
+        stable.labelled += losses.stable.rows
+        stable.loss_units += losses.stable.units
+        stable.step(counts[0], losses.stable.mean, elapsed_s)
+        return counts[0]
+
+    def _fold_rollout(
+        self,
+        block: ModelBlock,
+        counts: tuple[Counts, Counts] | None,
+        losses: BlockLosses,
+        elapsed_s: float,
+    ) -> None:
+        rollout, stable = self.rollout, self.stable
+        if rollout is None or stable is None or counts is None:
+            return
+        arms = [ArmRows(), ArmRows()]
+        for arm, rows in block.arms.items():
+            if self._is_stable(arm) or self._is_candidate(arm):
+                arms[int(self._is_candidate(arm))].add(0, 0, rows.rows, rows.failed)
+        of_stable, of_candidate = arms
+        _add(rollout.stable, of_stable, losses.paired)
+        _add(rollout.candidate, of_candidate, losses.candidate)
+        alone = rollout.stable_rows_alone + of_stable.rows
+        rollout.stable_rows_alone = 0 if of_candidate.rows else alone
+        events = stable.yardstick.events
+        rollout.add_answers(events.answers(counts[1]), events.answers(counts[0]))
+        differences = np.array(
+            [
+                losses.candidate.mean - losses.paired.mean,
+                _share(of_candidate) - _share(of_stable),
+            ]
+        )
+        rollout.step(losses.candidate.mean, differences, elapsed_s)
+
+    # -- judging -------------------------------------------------------------------
+
+    def groups(self) -> dict[Group, float]:
+        """log evidence of each group on its own, as far as it is watched."""
+        found: dict[Group, float] = {}
+        if self.stable is not None:
+            found |= {group: self.stable.evidence(group) for group in self.stable.log_m}
+        if self.rollout is not None:
+            found[Group.CANDIDATE] = self.rollout.evidence(Group.CANDIDATE)
+            found[Group.COMPARISON] = self.rollout.evidence(Group.COMPARISON)
+        return found
+
+    def total_evidence(self) -> float:
+        """log of the weighted mean over all detectors of this model."""
+        parts = [value + np.log(WEIGHTS[group]) for group, value in sorted(self.groups().items())]
+        return log_sum(np.array(parts)) if parts else NOTHING
+
+    def evidence(self, latest: Counts | None = None) -> Evidence:
+        """What the judge needs; `latest`: the stable rows of the block just closed."""
+        total = self.total_evidence()
+        rows, lost = (int(value) for value in self.seen.live)
+        enough = rows + lost >= self.settings.rows_min
+        return Evidence(
+            total=total,
+            groups=self.groups(),
+            unseen_share=lost / (rows + lost) if enough else 0.0,
+            changed_recently=self._changed_recently(),
+            broken=self._broken(latest) if total >= self.settings.warn else (),
+            rollout=self._rollout_evidence(),
+        )
+
+    def _changed_recently(self) -> bool:
+        if self.stable is None or self.last_index is None:
+            return False
+        age_ns = (self.last_index + 1) * self.settings.block_ns - self.stable.since_ns
+        return age_ns < self.settings.recent_change_ns
+
+    def _broken(self, latest: Counts | None) -> tuple[str, ...]:
+        if self.stable is None:
+            return ()
+        profile, tolerance = self.stable.yardstick.profile, self.settings.tolerance
+        recent = () if latest is None else broken_features(profile, latest, tolerance)
+        window = broken_features(profile, self.stable.window.live, tolerance)
+        return tuple(dict.fromkeys((*recent, *window)))
+
+    def _rollout_evidence(self) -> RolloutEvidence | None:
+        rollout = self.rollout
+        if rollout is None:
+            return None
+        return RolloutEvidence(
+            rollout.log_e_value(),
+            rollout.candidate.rows,
+            rollout.stable.rows,
+            rollout.candidate.labelled,
+            self.inputs_differ(),
+        )
+
+    def inputs_differ(self) -> bool:
+        """Whether the arms' inputs differ by more than tolerance and chance explain."""
+        if self.rollout is None or self.stable is None:
+            return False
+        yardstick = self.stable.yardstick
+        features = len(yardstick.profile.features)
+        # Of inputs alone: answers that differ are what a candidate is judged for.
+        return self.rollout.differs(yardstick.events.feature < features, features, self.settings)
+
+    def _judge(self, block: ModelBlock, losses: BlockLosses, latest: Counts | None) -> Summary:
+        evidence = self.evidence(latest)
+        verdict = judge(evidence, self.settings, self.standing)
+        subject = self.rollout.id if verdict.kind is Kind.ROLLBACK and self.rollout else ""
+        raised = self._stand(verdict.kind, f"{verdict.kind.value}:{subject}", self._start_ns(block))
+        if evidence.total <= log(QUIET_BLOCKS * self.settings.block_s):
+            self.quiet_ns = self._start_ns(block) + self.settings.block_ns
+        rollout = self.rollout
+        return Summary(
+            start_ns=self._start_ns(block),
+            stable_version=self.stable.version if self.stable else "",
+            candidate_version=rollout.version if rollout else "",
+            rollout=rollout.id if rollout else "",
+            stable_rows=sum(r.rows for arm, r in block.arms.items() if self._is_stable(arm)),
+            candidate_rows=sum(r.rows for arm, r in block.arms.items() if self._is_candidate(arm)),
+            stable_labelled=losses.stable.rows,
+            stable_loss_units=losses.stable.units,
+            candidate_labelled=losses.candidate.rows,
+            candidate_loss_units=losses.candidate.units,
+            lost=block.lost,
+            evidence=evidence.total,
+            groups={group.name.lower(): value for group, value in evidence.groups.items()},
+            verdict=verdict,
+            raised=raised,
+        )
+
+    def _stand(self, kind: Kind, key: str, start_ns: int) -> bool:
+        """Make `kind` the standing verdict; True when it is to be raised.
+
+        The same verdict that comes back soon is the old one, not a new one.
+        """
+        self.raised = {
+            k: at
+            for k, at in self.raised.items()
+            if k == self.standing_key or start_ns - at < REPEAT_NS
+        }
+        new = key != self.standing_key and kind is not Kind.HEALTHY and key not in self.raised
+        self.standing, self.standing_key = kind, key
+        if new:
+            self.raised[key] = start_ns
+        return new
+
+    @property
+    def standing_id(self) -> str:
+        """Names the verdict that stands, the same in every run over the same log."""
+        return f"{self.model}:{self.standing_key}:{self.raised.get(self.standing_key, 0)}"
+
+    # -- storing -------------------------------------------------------------------
+
+    def to_tree(self) -> Tree:
+        return {
+            "stable": self.stable.to_tree() if self.stable else None,
+            "rollout": self.rollout.to_tree() if self.rollout else None,
+            "last_index": self.last_index,
+            "blocks": self.blocks,
+            "rows": self.rows,
+            "lost": self.lost,
+            "receives_labels": self.receives_labels,
+            "seen": self.seen.to_tree(),
+            "standing": self.standing.value,
+            "standing_key": self.standing_key,
+            "raised": self.raised,
+            "quiet_ns": self.quiet_ns,
+        }
+
+    @classmethod
+    def from_tree(
+        cls, model: str, tree: Tree, settings: CoreSettings, profiles: Profiles
+    ) -> "ModelState":
+        state = cls(model, settings)
+        if tree["stable"] is not None:
+            stable = tree["stable"]
+            # What was judged without a reference goes on so until its next block.
+            profile = profiles(stable["version"], stable["digest"]) if stable["known"] else None
+            state.stable = Stable.from_tree(stable, Yardstick(profile, settings))
+        if tree["rollout"] is not None:
+            state.rollout = Rollout.from_tree(tree["rollout"], settings)
+        state.last_index = tree["last_index"]
+        state.blocks, state.rows, state.lost = tree["blocks"], tree["rows"], tree["lost"]
+        state.receives_labels = tree["receives_labels"]
+        state.seen = Window.from_tree(tree["seen"])
+        state.standing, state.standing_key = Kind(tree["standing"]), tree["standing_key"]
+        state.raised, state.quiet_ns = dict(tree["raised"]), tree["quiet_ns"]
+        return state
+
+
+def _add(totals: ArmTotals, rows: ArmRows, losses: LossSum) -> None:
+    totals.rows += rows.rows
+    totals.failed += rows.failed
+    totals.labelled += losses.rows
+    totals.loss_units += losses.units
+
+
+def _share(rows: ArmRows) -> float:
+    return rows.failed / rows.rows if rows.rows else NO_LOSS

@@ -1,0 +1,306 @@
+"""The reference profile: what a version's data looked like when it was made.
+
+Laws:
+- it is fitted once, on reference rows, and never changes afterwards; its bytes
+  are canonical, so equal profiles have equal digests;
+- at most 50 distinct numbers are categories unless declared continuous;
+- at most 255 categories are told apart; what else the reference held is one
+  bin `other`, and what it never held is unseen.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+
+from monitor.core.bins import (
+    BINS,
+    SLOTS,
+    AnyArray,
+    Counts,
+    Floats,
+    count_slots,
+    quantile_starts,
+)
+
+FORMAT = "driftgate.reference.v1"
+DISCRETE_VALUES_MAX = 50
+CATEGORIES_MAX = BINS - 1  # one bin is kept for `other`
+RARE_MAX = 10_000  # rare reference categories remembered by name; beyond, unseen
+
+
+class ProfileError(ValueError):
+    """The reference, or its stored form, cannot be used; the message says why."""
+
+
+class FeatureKind(StrEnum):
+    CONTINUOUS = "continuous"
+    DISCRETE = "discrete"
+    CATEGORICAL = "categorical"
+
+
+class PredictionKind(StrEnum):
+    CLASS = "class"  # one label per row
+    SCORES = "scores"  # one score per class; the largest wins
+    NUMBER = "number"
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureSpec:
+    """One element of a row of an input tensor.
+
+    tensor: ""  the model's only input.
+    index:  None  this feature's place among the columns that are fitted.
+    kind:   one of FeatureKind, or its word; None: decided by the values.
+    """
+
+    name: str
+    tensor: str = ""
+    index: int | None = None
+    kind: FeatureKind | str | None = None
+    datatype: str = "FP32"
+
+
+@dataclass(frozen=True, slots=True)
+class PredictionSpec:
+    """Where a version's answer stands; output "": found by its shape."""
+
+    kind: PredictionKind
+    output: str = ""
+    classes: tuple[str, ...] = ()  # names of the scores' columns; empty: 0, 1, ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FeatureProfile:
+    """Bins of one feature and how many reference rows each holds."""
+
+    name: str
+    kind: FeatureKind
+    tensor: str
+    index: int
+    datatype: str
+    starts: Floats  # (m,), rising, m <= 256
+    high: float  # the last bin's inclusive end
+    counts: Counts  # (SLOTS,)
+    categories: tuple[str, ...] = ()  # of the bins, for text; the last may be `other`
+    rare: tuple[str, ...] = ()  # text that falls into `other`
+
+    @property
+    def exact(self) -> bool:
+        return self.kind is not FeatureKind.CONTINUOUS
+
+    @property
+    def is_text(self) -> bool:
+        return bool(self.categories)
+
+    def codes(self) -> dict[str, float]:
+        """Text -> bin number; what is absent is unseen."""
+        other = float(len(self.categories) - 1)
+        table = {text: float(code) for code, text in enumerate(self.categories)}
+        return table | dict.fromkeys(self.rare, other)
+
+
+@dataclass(frozen=True, slots=True)
+class LossReference:
+    """Mean loss on reference rows; every loss lies in [0, 1] after `scale` (1 for classes)."""
+
+    mean: float
+    standard_error: float
+    rows: int
+    scale: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ReferenceProfile:
+    """One version's reference: inputs, predictions, loss."""
+
+    rows: int
+    features: tuple[FeatureProfile, ...]
+    predictions: tuple[FeatureProfile, ...] = ()
+    prediction: PredictionSpec | None = None
+    loss: LossReference | None = None
+
+    def to_bytes(self) -> bytes:
+        """Canonical JSON; floats are written so that they read back exactly."""
+        return json.dumps(_to_tree(self), sort_keys=True, separators=(",", ":")).encode()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "ReferenceProfile":
+        """Raises ProfileError when the bytes are not a profile of this format."""
+        try:
+            return _from_tree(json.loads(data))
+        except (KeyError, TypeError, ValueError) as exc:
+            raise ProfileError(f"not a reference profile: {exc}") from exc
+
+
+def fit_feature(spec: FeatureSpec, values: AnyArray) -> FeatureProfile:
+    """Fit one column of n reference values (numbers, or text as str or bytes).
+
+    Raises: ProfileError for a kind that is none.
+    """
+    if values.dtype.kind in "OSU":
+        return _fit_text(spec, values)
+    column = as_column(values, spec.datatype)
+    finite = column[np.isfinite(column)]
+    distinct = np.unique(finite)
+    kind = _kind_of(spec.kind, distinct.size)
+    starts = quantile_starts(finite) if kind is FeatureKind.CONTINUOUS and finite.size else distinct
+    high = float(distinct[-1]) if distinct.size else 0.0
+    counts = count_slots(column, starts, high, kind is not FeatureKind.CONTINUOUS)
+    return FeatureProfile(
+        spec.name, kind, spec.tensor, spec.index or 0, spec.datatype, starts, high, counts
+    )
+
+
+def as_column(values: AnyArray, datatype: str) -> Floats:
+    """Numbers as float64, rounded to the precision that live rows will have."""
+    if datatype in ("FP32", "FP16", "BF16"):
+        return values.astype(np.float32).astype(np.float64)
+    return values.astype(np.float64)
+
+
+def text_of(value: object) -> str:
+    """The canonical text of a class or category: 3, 3.0, "3" and b"3" are one."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    if isinstance(value, float | np.floating) and float(value).is_integer():
+        return str(int(value))
+    return str(value)
+
+
+def _kind_of(declared: FeatureKind | str | None, distinct: int) -> FeatureKind:
+    if distinct > BINS:
+        return FeatureKind.CONTINUOUS
+    if declared is not None:
+        try:
+            return FeatureKind(declared)
+        except ValueError as exc:
+            known = ", ".join(kind.value for kind in FeatureKind)
+            raise ProfileError(f"feature kind {declared!r}; known are {known}") from exc
+    return FeatureKind.DISCRETE if distinct <= DISCRETE_VALUES_MAX else FeatureKind.CONTINUOUS
+
+
+def _fit_text(spec: FeatureSpec, values: AnyArray) -> FeatureProfile:
+    present = [text_of(value) for value in values if value is not None]
+    names, shares = np.unique(np.array(present, dtype=object), return_counts=True)
+    order = sorted(range(len(names)), key=lambda i: (-int(shares[i]), names[i]))
+    ranked = [str(names[i]) for i in order]
+    categories, rare = tuple(ranked[:CATEGORIES_MAX]), tuple(ranked[CATEGORIES_MAX:][:RARE_MAX])
+    if rare:
+        categories = (*categories, "other")
+    starts = np.arange(len(categories), dtype=np.float64)
+    high = float(max(len(categories) - 1, 0))
+    empty = FeatureProfile(
+        spec.name,
+        FeatureKind.CATEGORICAL,
+        spec.tensor,
+        spec.index or 0,
+        "BYTES",
+        starts,
+        high,
+        np.zeros(0, dtype=np.int64),
+        categories or ("",),
+        rare,
+    )
+    column = encode_text(values, empty.codes())
+    return replace(empty, counts=count_slots(column, starts, high, exact=True))
+
+
+def encode_text(values: AnyArray, codes: Mapping[str, float]) -> Floats:
+    """Text -> bin number as float64; None is NaN (missing), unknown text is unseen."""
+    unseen = float(BINS)  # above every bin of an exact feature, hence unseen
+    coded = [
+        float("nan") if value is None else codes.get(text_of(value), unseen) for value in values
+    ]
+    return np.array(coded, dtype=np.float64)
+
+
+def _to_tree(profile: ReferenceProfile) -> dict[str, Any]:
+    prediction, loss = profile.prediction, profile.loss
+    return {
+        "format": FORMAT,
+        "rows": profile.rows,
+        "features": [_feature_tree(feature) for feature in profile.features],
+        "predictions": [_feature_tree(feature) for feature in profile.predictions],
+        "prediction": prediction
+        and {
+            "kind": prediction.kind.value,
+            "output": prediction.output,
+            "classes": list(prediction.classes),
+        },
+        "loss": loss
+        and {
+            "mean": loss.mean,
+            "standard_error": loss.standard_error,
+            "rows": loss.rows,
+            "scale": loss.scale,
+        },
+    }
+
+
+def _feature_tree(feature: FeatureProfile) -> dict[str, Any]:
+    used = np.flatnonzero(feature.counts)
+    return {
+        "name": feature.name,
+        "kind": feature.kind.value,
+        "tensor": feature.tensor,
+        "index": feature.index,
+        "datatype": feature.datatype,
+        "starts": feature.starts.tolist(),
+        "high": feature.high,
+        "counts": {str(slot): int(feature.counts[slot]) for slot in used},
+        "categories": list(feature.categories),
+        "rare": list(feature.rare),
+    }
+
+
+def _from_tree(tree: Any) -> ReferenceProfile:
+    if tree["format"] != FORMAT:
+        raise ProfileError(f"format is {tree['format']!r}, expected {FORMAT!r}")
+    prediction, loss = tree["prediction"], tree["loss"]
+    return ReferenceProfile(
+        rows=int(tree["rows"]),
+        features=_features_from(tree["features"]),
+        predictions=_features_from(tree["predictions"]),
+        prediction=prediction
+        and PredictionSpec(
+            PredictionKind(prediction["kind"]), prediction["output"], tuple(prediction["classes"])
+        ),
+        loss=loss
+        and LossReference(
+            float(loss["mean"]),
+            float(loss["standard_error"]),
+            int(loss["rows"]),
+            float(loss["scale"]),
+        ),
+    )
+
+
+def _features_from(trees: Sequence[Mapping[str, Any]]) -> tuple[FeatureProfile, ...]:
+    return tuple(_feature_from(tree) for tree in trees)
+
+
+def _feature_from(tree: Mapping[str, Any]) -> FeatureProfile:
+    starts = np.array(tree["starts"], dtype=np.float64)
+    if starts.size > BINS or np.any(np.diff(starts) <= 0) or not np.all(np.isfinite(starts)):
+        raise ProfileError(f"feature {tree['name']!r}: bin starts must rise and be at most {BINS}")
+    counts = np.zeros(SLOTS, dtype=np.int64)
+    for slot, count in tree["counts"].items():
+        if not 0 <= int(slot) < SLOTS or int(count) < 0:
+            raise ProfileError(f"feature {tree['name']!r}: slot {slot} holds {count}")
+        counts[int(slot)] = int(count)
+    return FeatureProfile(
+        str(tree["name"]),
+        FeatureKind(tree["kind"]),
+        str(tree["tensor"]),
+        int(tree["index"]),
+        str(tree["datatype"]),
+        starts,
+        float(tree["high"]),
+        counts,
+        tuple(tree["categories"]),
+        tuple(tree["rare"]),
+    )

@@ -1,0 +1,109 @@
+"""Build a reference profile from reference rows, their predictions and losses."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from monitor.core.bins import AnyArray
+from monitor.core.predictions import PREDICTION, TOP_SCORE, class_texts, infer_spec
+from monitor.core.profile import (
+    FeatureKind,
+    FeatureProfile,
+    FeatureSpec,
+    LossReference,
+    PredictionKind,
+    PredictionSpec,
+    ProfileError,
+    ReferenceProfile,
+    fit_feature,
+)
+
+
+def build_profile(
+    inputs: AnyArray,
+    features: Sequence[FeatureSpec],
+    predictions: AnyArray | None = None,
+    losses: AnyArray | None = None,
+    *,
+    prediction: PredictionSpec | None = None,
+    continuous: bool = False,
+) -> ReferenceProfile:
+    """Fit every feature once on n reference rows.
+
+    inputs:      (n, f), one column per spec, in the specs' order; numbers or objects.
+    predictions: (n,) classes or numbers, or (n, c) scores, of the same rows.
+    losses:      (n,) 0/1 for classes, absolute errors for numbers, measured on
+                 rows that the model was not trained on.
+    prediction:  where the answer stands among the outputs; None: by its shape.
+    continuous:  numeric features that declare no kind are continuous.
+    Raises:      ProfileError when shapes disagree or there is no row.
+    """
+    if inputs.ndim != 2 or inputs.shape[0] == 0:
+        raise ProfileError(f"inputs have shape {inputs.shape}, expected (rows >= 1, features)")
+    if inputs.shape[1] != len(features):
+        raise ProfileError(f"{inputs.shape[1]} input columns for {len(features)} features")
+    fitted = tuple(
+        fit_feature(_declared(spec, i, inputs[:, i], continuous), _plain(inputs[:, i]))
+        for i, spec in enumerate(features)
+    )
+    spec = prediction
+    watched: tuple[FeatureProfile, ...] = ()
+    if predictions is not None:
+        spec = prediction or _spec_of(predictions)
+        watched = _fit_predictions(predictions, spec, len(inputs))
+    return ReferenceProfile(
+        len(inputs), fitted, watched, spec, _loss_reference(losses, predictions, spec)
+    )
+
+
+def _declared(spec: FeatureSpec, place: int, values: AnyArray, continuous: bool) -> FeatureSpec:
+    """The spec with its defaults filled in."""
+    placed = replace(spec, index=place if spec.index is None else spec.index)
+    if placed.kind is not None or not continuous or _plain(values).dtype.kind in "OSU":
+        return placed
+    return replace(placed, kind=FeatureKind.CONTINUOUS)
+
+
+def _plain(values: AnyArray) -> AnyArray:
+    """Object columns that hold only numbers, as numbers."""
+    if values.dtype.kind != "O" or any(isinstance(v, str | bytes) for v in values):
+        return values
+    return np.array([np.nan if v is None else v for v in values], dtype=np.float64)
+
+
+def _spec_of(predictions: AnyArray) -> PredictionSpec:
+    found = infer_spec({"": predictions})
+    if found is None:
+        raise ProfileError(f"predictions of dtype {predictions.dtype} are not understood")
+    return PredictionSpec(found.kind)
+
+
+def _fit_predictions(
+    predictions: AnyArray, spec: PredictionSpec, rows: int
+) -> tuple[FeatureProfile, ...]:
+    if predictions.shape[0] != rows:
+        raise ProfileError(f"{predictions.shape[0]} predictions for {rows} rows")
+    flat = predictions.reshape(rows, -1)
+    if spec.kind is PredictionKind.NUMBER:
+        number = FeatureSpec(PREDICTION, spec.output, 0, FeatureKind.CONTINUOUS, "FP64")
+        return (fit_feature(number, flat[:, 0]),)
+    named = FeatureSpec(PREDICTION, spec.output, 0, FeatureKind.CATEGORICAL)
+    classes = fit_feature(named, class_texts(predictions, spec))
+    if spec.kind is PredictionKind.CLASS:
+        return (classes,)
+    top = FeatureSpec(TOP_SCORE, spec.output, 0, FeatureKind.CONTINUOUS)
+    return (classes, fit_feature(top, np.max(flat, axis=1)))
+
+
+def _loss_reference(
+    losses: AnyArray | None, predictions: AnyArray | None, spec: PredictionSpec | None
+) -> LossReference | None:
+    if losses is None or len(losses) == 0:
+        return None
+    scale = 1.0
+    if spec is not None and spec.kind is PredictionKind.NUMBER and predictions is not None:
+        scale = float(np.ptp(predictions)) or 1.0
+    bounded = np.clip(losses.astype(np.float64) / scale, 0.0, 1.0)
+    error = float(np.std(bounded, ddof=1) / np.sqrt(bounded.size)) if bounded.size > 1 else 1.0
+    return LossReference(float(np.mean(bounded)), error, int(bounded.size), scale)

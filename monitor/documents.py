@@ -1,0 +1,219 @@
+"""What the monitor says of a model in JSON: for the API, the history and the verdicts."""
+
+from collections.abc import Mapping
+from math import exp, isfinite, log
+from typing import Any
+
+from monitor.core.bins import BINS, SLOTS
+from monitor.core.effects import Effect, effects, moved_names
+from monitor.core.evidence import NOTHING
+from monitor.core.model_state import ModelState, Summary
+from monitor.core.predictions import LOSS_UNITS
+from monitor.core.rollout import ArmTotals
+
+SPECIAL = ("missing", "below", "above", "nonfinite", "unseen")
+SHOWN_FEATURES = 8  # with their histograms, in a verdict
+RANKED_FEATURES = 200  # in the state
+LOG_MAX = 700.0  # exp of more is no float
+
+Document = dict[str, Any]
+
+
+def seconds(log_seconds: float) -> float:
+    """Evidence in seconds, a number that JSON can carry."""
+    return 0.0 if log_seconds == NOTHING else exp(min(log_seconds, LOG_MAX))
+
+
+def number(value: float) -> float | None:
+    return value if isfinite(value) else None
+
+
+def mean_loss(units: int, rows: int) -> float | None:
+    return units / LOSS_UNITS / rows if rows else None
+
+
+def block_document(summary: Summary) -> Document:
+    """One block of history."""
+    return {
+        "start_ns": summary.start_ns,
+        "stable": summary.stable_version,
+        "candidate": summary.candidate_version,
+        "rollout": summary.rollout,
+        "rows": {"stable": summary.stable_rows, "candidate": summary.candidate_rows},
+        "labelled": {"stable": summary.stable_labelled, "candidate": summary.candidate_labelled},
+        "loss": {
+            "stable": mean_loss(summary.stable_loss_units, summary.stable_labelled),
+            "candidate": mean_loss(summary.candidate_loss_units, summary.candidate_labelled),
+        },
+        "lost": summary.lost,
+        "evidence_s": seconds(summary.evidence),
+        "groups_s": {name: seconds(value) for name, value in summary.groups.items()},
+        "verdict": summary.verdict.kind.value,
+    }
+
+
+def verdict_document(state: ModelState, summary: Summary, decided_ns: int) -> Document:
+    """A raised verdict with everything it rests on."""
+    rollout, stable = state.rollout, state.stable
+    of_rollout = rollout is not None and summary.verdict.kind.value in ("rollback", "inconclusive")
+    ranked = effects(state)
+    document: Document = {
+        "id": state.standing_id,
+        "model": state.model,
+        "kind": summary.verdict.kind.value,
+        "reason": summary.verdict.reason,
+        "version": rollout.version if of_rollout and rollout else summary.stable_version,
+        "stable": summary.stable_version,
+        "candidate": summary.candidate_version,
+        "rollout": summary.rollout,
+        "digest": rollout.digest if of_rollout and rollout else stable.digest if stable else "",
+        "block_start_ns": summary.start_ns,
+        "block_end_ns": summary.start_ns + state.settings.block_ns,
+        "changed_after_ns": state.quiet_ns,
+        "decided_ns": decided_ns,
+        "evidence_s": seconds(summary.evidence),
+        "threshold_s": state.settings.budget_s,
+        "groups_s": {name: seconds(value) for name, value in summary.groups.items()},
+        "features": moved_names(ranked, state.settings.tolerance),
+        "shifts": [feature_document(effect) for effect in _shown(ranked)],
+        "loss": _losses(state),
+    }
+    if rollout is not None:
+        document |= {
+            "candidate_first_ns": rollout.first_ns,
+            "candidate_rows": rollout.candidate.rows,
+            "candidate_labelled": rollout.candidate.labelled,
+            "stable_rows": rollout.stable.rows,
+        }
+    return document
+
+
+def _shown(ranked: list[Effect]) -> list[Effect]:
+    inputs = [effect for effect in ranked if effect.log_evidence is not None]
+    return [*inputs[:SHOWN_FEATURES], *(e for e in ranked if e.log_evidence is None)]
+
+
+def _losses(state: ModelState) -> Document:
+    stable, rollout = state.stable, state.rollout
+    reference = stable.yardstick.profile.loss if stable else None
+    return {
+        "reference": reference.mean if reference else None,
+        "bound": stable.yardstick.loss_bound if stable else None,
+        "stable": mean_loss(stable.loss_units, stable.labelled) if stable else None,
+        "candidate": _arm_loss(rollout.candidate) if rollout else None,
+        "stable_during_rollout": _arm_loss(rollout.stable) if rollout else None,
+    }
+
+
+def _arm_loss(totals: ArmTotals) -> float | None:
+    return mean_loss(totals.loss_units, totals.labelled)
+
+
+def effect_document(effect: Effect) -> Document:
+    """One feature in numbers."""
+    evidence = effect.log_evidence
+    return {
+        "name": effect.feature.name,
+        "kind": effect.feature.kind.value,
+        "tensor": effect.feature.tensor,
+        "index": effect.feature.index,
+        "rows": int(effect.live.sum()),
+        "evidence_s": None if evidence is None else seconds(evidence),
+        "named": effect.named,
+        **{name: number(value) for name, value in effect.statistics.items()},
+    }
+
+
+def feature_document(effect: Effect) -> Document:
+    """One feature with its reference and live histograms.
+
+    `starts` begin the bins, `high` ends the last one; `reference` and `live`
+    hold as many counts as there are bins, `special` the values outside them.
+    """
+    feature, size = effect.feature, effect.feature.starts.size
+    reference, live = feature.counts, effect.live
+    return {
+        **effect_document(effect),
+        "starts": feature.starts.tolist(),
+        "high": feature.high,
+        "categories": list(feature.categories),
+        "reference": reference[:size].tolist(),
+        "live": live[:size].tolist(),
+        "special": {
+            name: {"reference": int(reference[slot]), "live": int(live[slot])}
+            for name, slot in zip(SPECIAL, range(BINS, SLOTS), strict=True)
+        },
+    }
+
+
+def state_document(state: ModelState, last: Summary | None, labels: Mapping[str, int]) -> Document:
+    """Where a model stands now."""
+    stable, rollout, settings = state.stable, state.rollout, state.settings
+    ranked = effects(state)
+    total = state.total_evidence()
+    return {
+        "model": state.model,
+        "blocks": state.blocks,
+        "rows": state.rows,
+        "lost": state.lost,
+        "end_ns": ((state.last_index or 0) + 1) * settings.block_ns,
+        "verdict": state.standing.value,
+        "verdict_id": state.standing_id if state.standing_key else "",
+        "reason": last.verdict.reason if last else "",
+        "evidence_s": seconds(total),
+        "evidence_log10_s": None if total == NOTHING else total / log(10),
+        "threshold_s": settings.budget_s,
+        "warn_threshold_s": settings.warn_budget_s,
+        "groups_s": {group.name.lower(): seconds(value) for group, value in state.groups().items()},
+        "stable": {
+            "version": stable.version,
+            "digest": stable.digest,
+            "since_ns": stable.since_ns,
+            "judged_since_ns": stable.judged_ns,
+            "rows": stable.rows,
+            "labelled": stable.labelled,
+            "mismatched": stable.mismatched,
+            "has_reference": stable.yardstick.known,
+        }
+        if stable
+        else None,
+        "candidate": {
+            "version": rollout.version,
+            "digest": rollout.digest,
+            "rollout": rollout.id,
+            "first_ns": rollout.first_ns,
+            "rows": rollout.candidate.rows,
+            "labelled": rollout.candidate.labelled,
+            "failed": rollout.candidate.failed,
+            "stable_rows": rollout.stable.rows,
+            "e_value": seconds(rollout.log_e_value()),
+            "inputs_differ": state.inputs_differ(),
+        }
+        if rollout
+        else None,
+        "loss": _losses(state),
+        "labels": dict(labels),
+        "features": [effect_document(e) for e in ranked if e.log_evidence is not None][
+            :RANKED_FEATURES
+        ],
+        "predictions": [effect_document(e) for e in ranked if e.log_evidence is None],
+    }
+
+
+def retrain_evidence(verdict: Document, window_ns: int) -> Document:
+    """What a retrain hook is told on its standard input."""
+    kept = ("model", "stable", "candidate", "kind", "reason", "digest", "features", "loss")
+    end_ns = verdict["block_end_ns"]
+    return {
+        **{name: verdict[name] for name in kept},
+        "version": verdict["stable"],
+        "verdict": verdict["id"],
+        "evidence_s": verdict["evidence_s"],
+        "changed_after_ns": verdict["changed_after_ns"],
+        "window_start_ns": end_ns - window_ns,
+        "window_end_ns": end_ns,
+        "shifts": [
+            {name: shift[name] for name in ("name", "tensor", "index", "ks", "psi", "js")}
+            for shift in verdict["shifts"]
+        ],
+    }

@@ -1,0 +1,120 @@
+"""The monitor's HTTP port: metrics, health, state and history; it reads and never writes.
+
+Laws:
+- a request is answered from the published snapshot or by a read-only database
+  connection of its own, so it cannot hold the main loop up;
+- at most CONNECTIONS_MAX at once, each for at most TIMEOUT_S of silence.
+"""
+
+import json
+import logging
+import sqlite3
+import threading
+import urllib.parse
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+from monitor.metrics import CONTENT_TYPE, expose, make_registry
+from monitor.published import Published
+from monitor.store import read_history
+
+TIMEOUT_S = 10.0
+CONNECTIONS_MAX = 64
+HISTORY_LIMIT = 10_000  # blocks in one answer; ask again with `after_ns` for more
+
+logger = logging.getLogger(__name__)
+
+
+class MonitorServer(ThreadingHTTPServer):
+    """Serves until `shutdown`; `server_port` says where."""
+
+    daemon_threads = True
+
+    def __init__(self, host: str, port: int, published: Published, database: Path) -> None:
+        self.published, self.database = published, database
+        self.registry = make_registry(published)
+        self._room = threading.BoundedSemaphore(CONNECTIONS_MAX)
+        super().__init__((host, port), Handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if not self._room.acquire(blocking=False):
+            self.shutdown_request(request)
+            return
+        super().process_request(request, client_address)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._room.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002
+        logger.debug("a monitor client went away", exc_info=True)
+
+
+class Handler(BaseHTTPRequestHandler):
+    timeout = TIMEOUT_S
+    server: MonitorServer
+    server_version = "driftgate-monitor"
+    sys_version = ""
+
+    def do_GET(self) -> None:
+        url = urllib.parse.urlsplit(self.path)
+        parts = [urllib.parse.unquote(part) for part in url.path.split("/") if part]
+        query = urllib.parse.parse_qs(url.query)
+        match parts:
+            case ["metrics"]:
+                self._send(200, expose(self.server.registry), CONTENT_TYPE)
+            case ["healthz"]:
+                ready = self.server.published.snapshot.ready
+                self._json(200 if ready else 503, {"ready": ready})
+            case ["v1", "state"]:
+                self._state()
+            case ["v1", "models", model, "history"]:
+                self._history(model, query)
+            case ["v1", "models", model, "features", *name]:
+                self._feature(model, "/".join(name))
+            case _:
+                self._json(404, {"error": f"no such page: {url.path}"})
+
+    def _state(self) -> None:
+        snapshot = self.server.published.snapshot
+        overall = dict(snapshot.overall)
+        self._json(200, {**overall, "ready": snapshot.ready, "models": dict(snapshot.models)})
+
+    def _history(self, model: str, query: dict[str, list[str]]) -> None:
+        try:
+            after_ns = int(query.get("after_ns", ["-1"])[0])
+            limit = min(int(query.get("limit", [str(HISTORY_LIMIT)])[0]), HISTORY_LIMIT)
+        except ValueError:
+            self._json(400, {"error": "after_ns and limit are whole numbers"})
+            return
+        try:
+            blocks, verdicts, actions = read_history(self.server.database, model, after_ns, limit)
+        except sqlite3.Error as exc:
+            self._json(503, {"error": f"history is not at hand: {exc}"})
+            return
+        self._json(
+            200, {"model": model, "blocks": blocks, "verdicts": verdicts, "actions": actions}
+        )
+
+    def _feature(self, model: str, name: str) -> None:
+        document = self.server.published.snapshot.feature(model, name)
+        if document is None:
+            self._json(404, {"error": f"model {model!r} has no feature {name!r} under watch"})
+            return
+        self._json(200, document)
+
+    def _json(self, status: int, document: dict[str, Any]) -> None:
+        self._send(status, json.dumps(document).encode(), "application/json")
+
+    def _send(self, status: int, body: bytes, content_type: str) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", content_type)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        logger.debug(format, *args)

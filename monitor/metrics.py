@@ -1,0 +1,137 @@
+"""The monitor's metrics: one catalogue, filled from the published snapshot.
+
+Label values come from closed sets: models and features of the registry, kinds,
+groups and fates of this package. Features beyond FEATURES_MAX per model, those
+with least evidence, have no series.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from monitor.core.judge import Kind
+from monitor.core.statistics import STATISTICS
+from monitor.published import Published, Snapshot
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+FEATURES_MAX = 100
+Sample = tuple[tuple[str, ...], float]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """name: without the prefix; a counter's `_total` is added by the exposition."""
+
+    name: str
+    help: str
+    labels: tuple[str, ...] = ()
+    counter: bool = False
+
+
+BLOCKS = Entry("blocks_closed", "Event-time blocks folded into the statistics.", ("model",), True)
+ROWS = Entry("rows", "Rows of predictions in closed blocks.", ("model",), True)
+LOST = Entry("rows_lost", "Rows known to be missing from the log.", ("model",), True)
+LATE = Entry("rows_late", "Rows and labels that came after their block was closed.", (), True)
+DUPLICATES = Entry("rows_duplicate", "Rows and labels that were read twice.", (), True)
+UNDECODABLE = Entry("rows_undecodable", "Rows in records that could not be decoded.", (), True)
+LABELS = Entry("labels", "Labels by what became of them.", ("model", "fate"), True)
+VERDICT = Entry("verdict", "1 for the verdict that stands, else 0.", ("model", "verdict"))
+EVIDENCE = Entry("evidence_seconds", "Evidence of the whole model, an e-detector.", ("model",))
+GROUP_EVIDENCE = Entry("group_evidence_seconds", "Evidence of one group.", ("model", "group"))
+THRESHOLD = Entry("evidence_threshold_seconds", "Evidence that raises a tier.", ("model", "tier"))
+LOSS = Entry("loss_ratio", "Mean loss of labelled rows.", ("model", "of"))
+EFFECT = Entry(
+    "feature_effect", "Effect size against the reference.", ("model", "feature", "statistic")
+)
+ARM_ROWS = Entry("arm_rows", "Rows of an arm since its version took it.", ("model", "arm"))
+OPEN_ROWS = Entry("open_rows", "Rows and labels in blocks that are not over.")
+LAG = Entry("lag_seconds", "Age of the newest statistics, by the records' time.")
+PRODUCERS = Entry("producers_live", "Producers that have not ended.")
+ACTIONS = Entry("actions", "Actions by where they stand.", ("model", "action", "state"))
+
+CATALOGUE = (
+    BLOCKS, ROWS, LOST, LATE, DUPLICATES, UNDECODABLE, LABELS, VERDICT, EVIDENCE, GROUP_EVIDENCE,
+    THRESHOLD, LOSS, EFFECT, ARM_ROWS, OPEN_ROWS, LAG, PRODUCERS, ACTIONS,
+)  # fmt: skip
+
+
+class SnapshotCollector(Collector):
+    """A view of the snapshot of the moment; holds no numbers of its own."""
+
+    def __init__(self, published: Published) -> None:
+        self._published = published
+
+    def collect(self) -> Iterator[Metric]:
+        snapshot = self._published.snapshot
+        samples = _samples(snapshot)
+        for entry in CATALOGUE:
+            yield _family(entry, samples.get(entry, ()))
+
+
+def make_registry(published: Published) -> CollectorRegistry:
+    registry = CollectorRegistry()
+    registry.register(SnapshotCollector(published))
+    return registry
+
+
+def expose(registry: CollectorRegistry) -> bytes:
+    return bytes(generate_latest(registry))
+
+
+def _family(entry: Entry, samples: Iterable[Sample]) -> Metric:
+    kind = CounterMetricFamily if entry.counter else GaugeMetricFamily
+    family = kind(f"driftgate_monitor_{entry.name}", entry.help, labels=entry.labels)
+    for labels, value in samples:
+        family.add_metric(labels, value)
+    return family
+
+
+def _samples(snapshot: Snapshot) -> dict[Entry, list[Sample]]:
+    overall: Mapping[str, Any] = snapshot.overall
+    found: dict[Entry, list[Sample]] = {
+        LATE: [((), overall.get("late", 0))],
+        DUPLICATES: [((), overall.get("duplicates", 0))],
+        UNDECODABLE: [((), overall.get("undecodable", 0))],
+        OPEN_ROWS: [((), overall.get("open_rows", 0))],
+        LAG: [((), overall.get("lag_s", 0.0))],
+        PRODUCERS: [((), overall.get("producers_live", 0))],
+        ACTIONS: [((m, a, s), count) for m, a, s, count in overall.get("actions", ())],
+    }
+    for model, document in snapshot.models.items():
+        for entry, samples in _model_samples(model, document).items():
+            found.setdefault(entry, []).extend(samples)
+    return found
+
+
+def _model_samples(model: str, document: Mapping[str, Any]) -> dict[Entry, list[Sample]]:
+    features = [*document["features"][:FEATURES_MAX], *document["predictions"]]
+    arms = [(arm, document[arm]) for arm in ("stable", "candidate") if document[arm]]
+    return {
+        BLOCKS: [((model,), document["blocks"])],
+        ROWS: [((model,), document["rows"])],
+        LOST: [((model,), document["lost"])],
+        LABELS: [((model, fate), count) for fate, count in document["labels"].items()],
+        VERDICT: [((model, k.value), float(k.value == document["verdict"])) for k in Kind],
+        EVIDENCE: [((model,), document["evidence_s"])],
+        GROUP_EVIDENCE: [((model, group), value) for group, value in document["groups_s"].items()],
+        THRESHOLD: [
+            ((model, "page"), document["threshold_s"]),
+            ((model, "warn"), document["warn_threshold_s"]),
+        ],
+        LOSS: [
+            ((model, name), value)
+            for name, value in document["loss"].items()
+            if value is not None and name in ("reference", "stable", "candidate")
+        ],
+        EFFECT: [
+            ((model, feature["name"], name), feature[name])
+            for feature in features
+            for name in STATISTICS
+            if feature[name] is not None
+        ],
+        ARM_ROWS: [((model, arm), found["rows"]) for arm, found in arms],
+    }

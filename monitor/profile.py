@@ -1,0 +1,25 @@
+"""The profile API for those who make models: `driftgate model push`, training code."""
+
+from monitor.core.profile import (
+    FeatureKind,
+    FeatureProfile,
+    FeatureSpec,
+    LossReference,
+    PredictionKind,
+    PredictionSpec,
+    ProfileError,
+    ReferenceProfile,
+)
+from monitor.core.profile_fit import build_profile
+
+__all__ = [
+    "FeatureKind",
+    "FeatureProfile",
+    "FeatureSpec",
+    "LossReference",
+    "PredictionKind",
+    "PredictionSpec",
+    "ProfileError",
+    "ReferenceProfile",
+    "build_profile",
+]

@@ -1,0 +1,34 @@
+"""What an operator can set about the monitor; defaults and units stand here."""
+
+from dataclasses import dataclass
+
+DAY_S = 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class MonitorSettings:
+    """Blocks, tolerance, false-alarm budget and the guards of automation."""
+
+    host: str = "127.0.0.1"
+    port: int = 8100
+    block_s: float = 1.0
+    lateness_s: float = 0.0  # extra wait after the watermark
+    tolerance: float = 0.02  # a share of rows: shifts up to this are not drift
+    loss_tolerance: float = 0.02
+    budget_s: float = 90 * DAY_S  # mean time to a false page of a model
+    warn_budget_s: float = 7 * DAY_S
+    rows_min: int = 200  # per arm, before a candidate is judged
+    bake_s: float = 60.0  # least time on a step before the next
+    advance: bool = True  # the monitor takes a healthy candidate to its next step
+    rollback: bool = True  # act on a bad candidate; false: only say so
+    retrain_hook: tuple[str, ...] = ()  # argv; empty: retraining is a dry run
+    retrain_window_s: float = 600.0  # how much of the log the hook is pointed at
+    rollback_cooldown_s: float = 1800.0
+    retrain_cooldown_s: float = 6 * 3600.0
+    actions_per_day_max: int = 4
+    loss_max_share: float = 0.05  # of rows unseen; above it the monitor is blind
+    coarse_edges: int = 12  # edges per feature that evidence is gathered on
+    continuous: bool = False  # treat every numeric feature as continuous
+    window_blocks: int = 40  # live distributions show the last one to two windows
+    recent_change_s: float = 1800.0  # so young a stable version is under suspicion itself
+    lag_max_s: float = 30.0  # statistics older than this are not acted on

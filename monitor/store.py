@@ -1,0 +1,190 @@
+"""The monitor's statistics on disk: state, history, verdicts, labels, profiles.
+
+Law: the engine's state (with its position in the log) and everything its blocks
+gave are stored in one transaction. All of it can be rebuilt from the log; what
+was done about it lies apart, in `monitor.action_store`.
+"""
+
+import json
+import sqlite3
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from monitor.action_store import ACTIONS_FILE, read_actions
+from monitor.core.label_book import PAGES_MAX, PageKey
+from monitor.database import open_database, transaction
+
+FORMAT = 2
+BLOCKS_KEPT = 100_000  # per model: 28 h of 1 s blocks
+VERDICTS_KEPT = 10_000
+PRUNE_EVERY = 512  # commits
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS state (id INTEGER PRIMARY KEY CHECK (id = 0), data BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS blocks (
+  model TEXT NOT NULL, start_ns INTEGER NOT NULL, stable_rows INTEGER NOT NULL,
+  candidate_rows INTEGER NOT NULL, data TEXT NOT NULL, PRIMARY KEY (model, start_ns)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS verdicts (
+  id TEXT PRIMARY KEY, model TEXT NOT NULL, start_ns INTEGER NOT NULL, data TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS verdicts_by_time ON verdicts (model, start_ns);
+CREATE TABLE IF NOT EXISTS label_pages (
+  producer TEXT NOT NULL, page INTEGER NOT NULL, stamp INTEGER NOT NULL, data BLOB NOT NULL,
+  PRIMARY KEY (producer, page)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS profiles (
+  model TEXT NOT NULL, digest TEXT NOT NULL, data BLOB, PRIMARY KEY (model, digest)
+) WITHOUT ROWID;
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class BlockRow:
+    model: str
+    start_ns: int
+    stable_rows: int
+    candidate_rows: int
+    data: Mapping[str, Any]
+
+
+class Store:
+    """One connection, used by one thread."""
+
+    def __init__(self, path: Path, fingerprint: str) -> None:
+        """fingerprint: of the settings that the statistics depend on.
+
+        Raises: StoreDamaged when the file is no sound database of this format.
+        """
+        meta = {"format": str(FORMAT), "fingerprint": fingerprint}
+        self._db = open_database(path, SCHEMA, meta, synchronous="NORMAL")
+        self._commits = 0
+
+    def close(self) -> None:
+        self._db.close()
+
+    # -- the engine's side ---------------------------------------------------------
+
+    def state(self) -> bytes | None:
+        row = self._db.execute("SELECT data FROM state").fetchone()
+        return bytes(row[0]) if row else None
+
+    def commit(
+        self,
+        state: bytes,
+        blocks: Sequence[BlockRow],
+        verdicts: Sequence[Mapping[str, Any]],
+        pages: Mapping[PageKey, bytes],
+    ) -> None:
+        """Store a step of the engine, all or nothing.
+
+        verdicts: documents with `id`, `model` and `block_start_ns`.
+        """
+        stamp = time.time_ns()
+        with transaction(self._db) as db:
+            db.execute("INSERT OR REPLACE INTO state VALUES (0, ?)", (state,))
+            db.executemany(
+                "INSERT OR REPLACE INTO blocks VALUES (?, ?, ?, ?, ?)",
+                [
+                    (b.model, b.start_ns, b.stable_rows, b.candidate_rows, json.dumps(b.data))
+                    for b in blocks
+                ],
+            )
+            db.executemany(
+                "INSERT OR IGNORE INTO verdicts VALUES (?, ?, ?, ?)",
+                [(v["id"], v["model"], v["block_start_ns"], json.dumps(v)) for v in verdicts],
+            )
+            db.executemany(
+                "INSERT OR REPLACE INTO label_pages VALUES (?, ?, ?, ?)",
+                [(producer, page, stamp, data) for (producer, page), data in pages.items()],
+            )
+            if self._commits % PRUNE_EVERY == 0:
+                _prune(db)
+        self._commits += 1
+
+    def label_page(self, key: PageKey) -> bytes | None:
+        row = self._db.execute(
+            "SELECT data FROM label_pages WHERE producer = ? AND page = ?", key
+        ).fetchone()
+        return bytes(row[0]) if row else None
+
+    def profile(self, model: str, digest: str) -> tuple[bool, bytes | None]:
+        """Whether it is known what the version's profile is, and the profile, if any."""
+        row = self._db.execute(
+            "SELECT data FROM profiles WHERE model = ? AND digest = ?", (model, digest)
+        ).fetchone()
+        return row is not None, row[0] if row else None
+
+    def keep_profile(self, model: str, digest: str, data: bytes | None) -> None:
+        self._db.execute("INSERT OR IGNORE INTO profiles VALUES (?, ?, ?)", (model, digest, data))
+
+    # -- the automation's side -----------------------------------------------------
+
+    def extend_verdict(self, id: str, data: Mapping[str, Any]) -> None:
+        """Add what came of a verdict to its document; nothing for an unknown one."""
+        with transaction(self._db) as db:
+            row = db.execute("SELECT data FROM verdicts WHERE id = ?", (id,)).fetchone()
+            if row is not None:
+                merged = json.dumps({**json.loads(row[0]), **data})
+                db.execute("UPDATE verdicts SET data = ? WHERE id = ?", (merged, id))
+
+    def rows_since(self, model: str, since_ns: int) -> tuple[int, int]:
+        """Stable and candidate rows of the blocks that start at `since_ns` or later."""
+        row = self._db.execute(
+            "SELECT COALESCE(SUM(stable_rows), 0), COALESCE(SUM(candidate_rows), 0) "
+            "FROM blocks WHERE model = ? AND start_ns >= ?",
+            (model, since_ns),
+        ).fetchone()
+        return int(row[0]), int(row[1])
+
+    def verdict(self, id: str) -> dict[str, Any]:
+        """Raises: KeyError when no such verdict was stored."""
+        row = self._db.execute("SELECT data FROM verdicts WHERE id = ?", (id,)).fetchone()
+        if row is None:
+            raise KeyError(id)
+        found: dict[str, Any] = json.loads(row[0])
+        return found
+
+
+def read_history(
+    path: Path, model: str, after_ns: int, limit: int
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[dict[str, Any]]]:
+    """Blocks, verdicts and actions of a model, oldest first, on a connection of its own."""
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=5.0)) as db:
+        blocks = db.execute(
+            "SELECT data FROM (SELECT start_ns, data FROM blocks WHERE model = ? AND start_ns > ? "
+            "ORDER BY start_ns DESC LIMIT ?) ORDER BY start_ns",
+            (model, after_ns, limit),
+        ).fetchall()
+        verdicts = db.execute(
+            "SELECT data FROM verdicts WHERE model = ? AND start_ns > ? ORDER BY start_ns LIMIT ?",
+            (model, after_ns, limit),
+        ).fetchall()
+    return (
+        [json.loads(row[0]) for row in blocks],
+        [json.loads(row[0]) for row in verdicts],
+        read_actions(path.with_name(ACTIONS_FILE), model, after_ns, limit),
+    )
+
+
+def _prune(db: sqlite3.Connection) -> None:
+    for (model,) in db.execute("SELECT DISTINCT model FROM blocks").fetchall():
+        db.execute(
+            "DELETE FROM blocks WHERE model = ? AND start_ns <= (SELECT start_ns FROM blocks "
+            "WHERE model = ? ORDER BY start_ns DESC LIMIT 1 OFFSET ?)",
+            (model, model, BLOCKS_KEPT),
+        )
+    db.execute(
+        "DELETE FROM verdicts WHERE id IN (SELECT id FROM verdicts "
+        "ORDER BY start_ns DESC LIMIT -1 OFFSET ?)",
+        (VERDICTS_KEPT,),
+    )
+    db.execute(
+        "DELETE FROM label_pages WHERE (producer, page) IN (SELECT producer, page "
+        "FROM label_pages ORDER BY stamp DESC LIMIT -1 OFFSET ?)",
+        (PAGES_MAX,),
+    )

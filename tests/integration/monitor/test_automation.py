@@ -1,0 +1,442 @@
+"""From a standing verdict to what the gateway is told, through crashes, refusals and guards."""
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from eventlog import MemoryLog
+from monitor.action_store import ActionStore
+from monitor.admin import AdminError, AdminRefused
+from monitor.automation import Automation
+from monitor.core.deployment import Deployment, parse_deployment
+from monitor.core.guards import Action, Guards
+from monitor.core.judge import Kind
+from monitor.documents import block_document, verdict_document
+from monitor.engine import Closed, Engine
+from monitor.retrain import RetrainHooks
+from monitor.store import BlockRow, Store
+from tests.monitor_world import (
+    BLOCK_NS,
+    CODEC,
+    MODEL,
+    SETTINGS,
+    START_NS,
+    Profiles,
+    Traffic,
+    Version,
+)
+
+GOOD, BETTER, BAD = Version("1"), Version("2"), Version("3", accuracy=0.5)
+PROFILES = Profiles(GOOD, BETTER, BAD)
+S = 10**9
+GUARDS = Guards(
+    rollback_cooldown_ns=100 * S,
+    retrain_cooldown_ns=200 * S,
+    actions_per_day_max=2,
+    rows_min=100,
+    bake_ns=20 * S,
+    lag_max_ns=30 * S,
+)
+
+
+class FakeGateway:
+    """Accepts every command once by its id; fails on demand."""
+
+    def __init__(self) -> None:
+        self.applied: dict[str, dict[str, Any]] = {}
+        self.attempts: list[dict[str, Any]] = []
+        self.failure: Exception | None = None
+        self.crash_after: bool = False
+        self.frozen = False
+        self.state: dict[str, Any] = {"model": MODEL, "phase": "STABLE"}
+
+    def deployment(self, model: str) -> Deployment:
+        if self.failure is not None:
+            raise self.failure
+        return parse_deployment(self.state | ({"frozen": True} if self.frozen else {}))
+
+    def apply(self, command: dict[str, Any], wait_ms: int = 0) -> dict[str, Any]:
+        if self.failure is not None:
+            raise self.failure
+        self.attempts.append(command)
+        self.applied.setdefault(command["id"], command)
+        self.frozen = self.frozen or command["verb"] == "FREEZE"
+        if self.crash_after and command["verb"] != "NOTE":
+            raise Crash
+        return {"accepted": True, "accepted_ns": "5", "applied_ns": "6", "undo": "undo it"}
+
+    def verbs(self) -> list[str]:
+        return [c["verb"] for c in self.applied.values() if c["verb"] != "NOTE"]
+
+
+class Crash(BaseException):
+    """The process dies here."""
+
+
+class World:
+    """Engine, store and automation over a log in memory; the clock is the traffic's."""
+
+    def __init__(self, path: Path, hook: tuple[str, ...] = ()) -> None:
+        self.path = path
+        self.traffic = Traffic(MemoryLog())
+        self.gateway = FakeGateway()
+        self.store = Store(path / "monitor.db", "test")
+        self.log = ActionStore(path / "actions.db")
+        self.hooks = RetrainHooks(hook, path, timeout_s=30.0)
+        self.engine = Engine(
+            self.traffic.log, CODEC.decode, PROFILES, SETTINGS, load_page=self.store.label_page
+        )
+        self.late_ns = 0
+        self.options: dict[str, Any] = {"rollback": True, "advance": True}
+        self.restart()
+
+    def restart(self) -> None:
+        self.automation = Automation(
+            self.store,
+            self.log,
+            self.gateway,
+            self.hooks,
+            GUARDS,
+            retrain_window_ns=60 * S,
+            clock=lambda: self.traffic.now_ns + self.late_ns,
+            **self.options,
+        )
+
+    def closed(self, closed: Closed) -> None:
+        summary, state = closed.summary, self.engine.models[closed.model]
+        row = BlockRow(
+            MODEL,
+            summary.start_ns,
+            summary.stable_rows,
+            summary.candidate_rows,
+            block_document(summary),
+        )
+        verdicts = [verdict_document(state, summary, 1)] if summary.raised else []
+        self.store.commit(b"", [row], verdicts, {})
+
+    def run(self, blocks: int, act: bool = True) -> None:
+        for _ in range(blocks):
+            self.traffic.step()
+            while self.engine.read(100):
+                self.engine.close_blocks(self.closed)
+            if act:
+                self.automation.step(self.engine.models)
+
+    def roll_out(self, version: Version, weight: int) -> None:
+        self.traffic.candidate, self.traffic.weight = version, weight / 100
+        self.traffic.rollout = f"r{version.name}"
+        self.gateway.state = {
+            "model": MODEL, "phase": "PROGRESSING", "rollout": self.traffic.rollout,
+            "weight": weight, "generation": "4", "stable": {"digest": GOOD.digest},
+            "candidate": {"digest": version.digest}, "changed_ns": str(self.traffic.now_ns),
+        }  # fmt: skip
+
+    def close(self) -> None:
+        self.store.close()
+        self.log.close()
+
+    @property
+    def standing(self) -> Kind:
+        return self.engine.models[MODEL].standing
+
+    def actions(self) -> list[tuple[Action, str]]:
+        return [(row.action, row.state) for row in reversed(self.log.actions(MODEL))]
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    made = World(tmp_path)
+    yield made
+    made.close()
+
+
+def test_a_bad_candidate_is_rolled_back_once(world: World) -> None:
+    world.run(10)
+    world.roll_out(BAD, 20)
+    world.run(40)
+    assert world.gateway.verbs() == ["ROLLBACK"]
+    assert world.actions() == [(Action.ROLLBACK, "done")]
+    command = next(c for c in world.gateway.applied.values() if c["verb"] == "ROLLBACK")
+    assert command["rollout"] == "r3"
+    verdict = world.store.verdict(f"{MODEL}:rollback:r3:{evidence_of(command)['block_start_ns']}")
+    assert (verdict["accepted_ns"], verdict["applied_ns"]) == (5, 6)
+
+
+def evidence_of(command: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(command["evidence_json"])
+    return found
+
+
+def test_killed_after_sending_it_sends_the_same_command_again(world: World) -> None:
+    world.run(10)
+    world.roll_out(BAD, 20)
+    world.gateway.crash_after = True
+    with pytest.raises(Crash):
+        world.run(40)
+    world.gateway.crash_after = False
+    world.restart()
+    world.run(5)
+    sent = [c["id"] for c in world.gateway.attempts if c["verb"] == "ROLLBACK"]
+    assert len(sent) == 2
+    assert len(set(sent)) == 1
+    assert world.actions() == [(Action.ROLLBACK, "done")]
+
+
+def test_a_gateway_that_is_down_gets_the_command_when_it_is_back(world: World) -> None:
+    world.run(10)
+    world.roll_out(BAD, 20)
+    world.gateway.failure = AdminError("down")
+    world.run(30)
+    assert world.standing is Kind.ROLLBACK
+    world.gateway.failure = None
+    world.run(20)
+    assert world.gateway.verbs() == ["ROLLBACK"]
+
+
+def test_a_model_that_the_gateway_does_not_know_is_only_watched(world: World) -> None:
+    world.run(10)
+    world.roll_out(BAD, 20)
+    world.gateway.deployment = refuse  # type: ignore[method-assign, assignment]
+    world.run(30)
+    assert world.gateway.verbs() == []
+
+
+def refuse(model: str) -> Deployment:
+    raise AdminRefused("no such model")
+
+
+@pytest.mark.parametrize(
+    ("state", "word"),
+    [({"frozen": True}, "frozen"), ({"hold_until_ns": str(1 << 62)}, "holds")],
+)
+def test_an_operator_s_hold_and_a_freeze_are_respected(
+    world: World, state: dict[str, Any], word: str
+) -> None:
+    world.run(10)
+    world.roll_out(BAD, 20)
+    world.gateway.state |= state
+    world.run(30)
+    assert world.gateway.verbs() == []
+    assert word in world.automation.withheld[MODEL]
+
+
+def test_with_rolling_back_switched_off_it_only_says_so(world: World) -> None:
+    world.options["rollback"] = False
+    world.restart()
+    world.run(10)
+    world.roll_out(BAD, 20)
+    world.run(30)
+    assert world.gateway.verbs() == []
+    notes = [c["reason"] for c in world.gateway.applied.values() if c["verb"] == "NOTE"]
+    assert world.standing is Kind.ROLLBACK
+    assert "switched off" in world.automation.withheld[MODEL]
+    assert notes == []  # notes are the main loop's to give
+
+
+def test_old_statistics_are_not_acted_on(world: World) -> None:
+    world.run(10)
+    world.roll_out(BAD, 20)
+    world.late_ns = 60 * S
+    world.run(40)
+    assert world.gateway.verbs() == []
+    world.late_ns = 0
+    world.run(2)
+    assert world.gateway.verbs() == ["ROLLBACK"]
+
+
+def test_a_split_that_is_off_makes_the_verdict_inconclusive(world: World) -> None:
+    world.run(10)
+    world.roll_out(BAD, 20)
+    world.gateway.state["weight"] = 60
+    world.run(40)
+    assert world.gateway.verbs() == []
+    assert "split" in world.automation.withheld[MODEL]
+
+
+def test_a_healthy_candidate_goes_to_its_next_step_once_it_is_baked(world: World) -> None:
+    world.run(10)
+    world.roll_out(BETTER, 25)
+    world.run(19)
+    assert world.gateway.verbs() == []
+    world.run(10)
+    assert world.gateway.verbs() == ["ADVANCE"]
+    world.run(30)
+    assert world.gateway.verbs() == ["ADVANCE"]
+    command = next(c for c in world.gateway.applied.values() if c["verb"] == "ADVANCE")
+    assert (command["rollout"], command["expected_generation"]) == ("r2", "4")
+    # The next step has to be earned from its own beginning.
+    world.gateway.state |= {"step": 1, "generation": "5", "changed_ns": str(world.traffic.now_ns)}
+    world.run(15)
+    assert len(world.gateway.verbs()) == 1
+    world.run(20)
+    assert len(world.gateway.verbs()) == 2
+
+
+def test_without_a_hook_a_retraining_is_a_dry_run(world: World) -> None:
+    world.run(20)
+    world.traffic.shift, world.traffic.harm = 1.0, 0.4
+    world.run(40)
+    assert world.actions() == [(Action.RETRAIN, "dry run")]
+    world.run(2)
+    notes = [c["reason"] for c in world.gateway.applied.values() if c["verb"] == "NOTE"]
+    assert any("dry run" in reason for reason in notes)
+
+
+HOOK = """
+import json, os, sys
+evidence = json.load(sys.stdin)
+names = ("DRIFTGATE_MODEL", "DRIFTGATE_STATE_DIR", "DRIFTGATE_WINDOW_START_NS",
+         "DRIFTGATE_WINDOW_END_NS")
+print("trained", flush=True)
+with open(os.environ["DRIFTGATE_STATE_DIR"] + "/hook.json", "w") as out:
+    json.dump({"evidence": evidence, "env": [os.environ[name] for name in names]}, out)
+sys.exit(int(os.environ.get("HOOK_EXIT", "0")))
+"""
+
+
+@pytest.mark.parametrize("exit_code", [0, 3])
+def test_the_hook_is_run_once_with_the_evidence(
+    tmp_path: Path, exit_code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOOK_EXIT", str(exit_code))
+    world = World(tmp_path, (sys.executable, "-c", HOOK))
+    world.run(20)
+    world.traffic.shift, world.traffic.harm = 1.0, 0.4
+    world.run(25)
+    finished = "done" if exit_code == 0 else "failed"
+    deadline = time.monotonic() + 60
+    while world.actions() != [(Action.RETRAIN, finished)] and time.monotonic() < deadline:
+        time.sleep(0.05)
+        world.automation.step(world.engine.models)
+    world.run(5)
+    assert world.actions() == [(Action.RETRAIN, finished)]
+    told = json.loads((tmp_path / "hook.json").read_text())
+    assert told["env"][:2] == [MODEL, str(tmp_path)]
+    evidence = told["evidence"]
+    assert evidence["window_end_ns"] - evidence["window_start_ns"] == 60 * S
+    assert told["env"][2:] == [str(evidence["window_start_ns"]), str(evidence["window_end_ns"])]
+    assert set(evidence["features"]) == {f"f{i}" for i in range(6)}
+    assert START_NS + 19 * BLOCK_NS <= evidence["changed_after_ns"] <= START_NS + 30 * BLOCK_NS
+    row = world.log.actions(MODEL)[0]
+    assert row.data["exit_code"] == exit_code
+    assert "trained" in row.data["output"]
+    notes = [c for c in world.gateway.applied.values() if c["verb"] == "NOTE"]
+    assert any(evidence_of(note).get("exit_code") == exit_code for note in notes)
+    world.close()
+
+
+@pytest.mark.parametrize(
+    ("argv", "word"),
+    [
+        (("/no/such/program",), "No such file"),
+        ((sys.executable, "-c", "while True: pass"), "killed"),
+    ],
+)
+def test_a_hook_that_cannot_run_or_end_is_reported(
+    tmp_path: Path, argv: tuple[str, ...], word: str
+) -> None:
+    hooks = RetrainHooks(argv, tmp_path, timeout_s=0.3)
+    hooks.start("k", {"model": MODEL, "window_start_ns": 0, "window_end_ns": 1})
+    deadline = time.monotonic() + 60
+    ended = hooks.ended()
+    while not ended and time.monotonic() < deadline:
+        time.sleep(0.02)
+        ended = hooks.ended()
+    assert ended[0].exit_code is None
+    assert word in ended[0].output
+
+
+def test_a_hook_that_died_with_the_monitor_is_not_run_again(tmp_path: Path) -> None:
+    world = World(tmp_path, ("unused",))
+    world.hooks.start = lambda key, evidence: None  # type: ignore[method-assign, assignment]
+    world.run(20)
+    world.traffic.shift, world.traffic.harm = 1.0, 0.4
+    world.run(25)
+    assert world.actions() == [(Action.RETRAIN, "running")]
+    world.restart()
+    world.run(10)
+    assert world.actions() == [(Action.RETRAIN, "given up")]
+    assert "cooling down" in world.automation.withheld[MODEL]
+    world.close()
+
+
+def test_automation_stops_itself_after_too_many_actions(world: World) -> None:
+    world.run(10)
+    for number in range(3):
+        bad = replace(BAD, name=f"{number + 3}")
+        PROFILES._found[bad.digest] = PROFILES._found[BAD.digest]
+        world.roll_out(bad, 20)
+        world.run(40)
+        world.traffic.candidate = None
+        world.gateway.state = {"model": MODEL, "phase": "STABLE"}
+        world.run(110)
+    assert world.gateway.verbs() == ["ROLLBACK", "ROLLBACK", "FREEZE"]
+    # An operator unfreezes it: what was done before is forgiven.
+    world.gateway.frozen = False
+    world.roll_out(bad, 20)
+    world.traffic.rollout = world.gateway.state["rollout"] = "once more"
+    world.run(40)
+    assert world.gateway.verbs() == ["ROLLBACK", "ROLLBACK", "FREEZE", "ROLLBACK"]
+
+
+def test_a_rollback_that_crossed_an_operator_s_hold_is_done_once_the_hold_is_over(
+    world: World,
+) -> None:
+    """The hold began between our look at the deployment and our command."""
+    world.run(10)
+    world.roll_out(BAD, 20)
+    sound = world.gateway.apply
+
+    def held(command: dict[str, Any], wait_ms: int = 0) -> dict[str, Any]:
+        if command["verb"] == "ROLLBACK":
+            world.gateway.state["hold_until_ns"] = str(world.traffic.now_ns + 20 * S)
+            raise AdminRefused("held by an operator")
+        return sound(command, wait_ms)
+
+    world.gateway.apply = held  # type: ignore[method-assign]
+    for _ in range(40):
+        world.run(1 if not world.actions() else 0)
+    world.run(5)
+    assert world.actions() == [(Action.ROLLBACK, "refused")]
+    assert "holds" in world.automation.withheld[MODEL]
+    world.gateway.apply = sound  # type: ignore[method-assign]
+    world.run(40)
+    assert world.gateway.verbs() == ["ROLLBACK"]
+    assert world.actions() == [(Action.ROLLBACK, "done")]
+
+
+def test_statistics_that_are_rebuilt_do_not_retrain_again(world: World) -> None:
+    world.run(20)
+    world.traffic.shift, world.traffic.harm = 1.0, 0.4
+    world.run(40)
+    assert world.actions() == [(Action.RETRAIN, "dry run")]
+    world.store.close()
+    (world.path / "monitor.db").unlink()
+    world.store = Store(world.path / "monitor.db", "other settings")
+    world.engine = Engine(
+        world.traffic.log, CODEC.decode, PROFILES, SETTINGS, load_page=world.store.label_page
+    )
+    world.restart()
+    world.run(20)
+    assert world.standing is Kind.RETRAIN
+    assert world.actions() == [(Action.RETRAIN, "dry run")]
+    assert "cooling down" in world.automation.withheld[MODEL]
+
+
+def test_when_the_record_of_actions_is_lost_a_retraining_waits(tmp_path: Path) -> None:
+    path = tmp_path / "actions.db"
+    path.write_bytes(b"nothing that SQLite knows" * 100)
+    lost = ActionStore(path)
+    (past,) = lost.past(MODEL)
+    assert past.action is Action.RETRAIN
+    lost.close()
+    again = ActionStore(path)
+    assert again.past(MODEL) == [past]
+    again.close()
+    assert len(list(tmp_path.glob("actions.db.*.corrupt"))) == 1

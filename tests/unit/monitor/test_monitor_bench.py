@@ -1,0 +1,10 @@
+"""The benchmark's smoke value, so that it cannot rot."""
+
+from monitor.bench import measure
+
+
+def test_the_benchmark_runs_and_prints_a_rate_per_precision() -> None:
+    result = measure(seconds=0.01, features=3)
+    assert set(result["values_per_s"]) == {"float32", "float64"}
+    assert all(rate > 0 for rate in result["values_per_s"].values())
+    assert "M values/s" in result["text"]
