@@ -1,0 +1,3 @@
+"""The command line, and the composition of gateway, log and monitor."""
+
+__version__ = "0.1.0"

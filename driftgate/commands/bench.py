@@ -1,0 +1,95 @@
+"""`driftgate bench model|log`: what a request costs, and what the monitor can take."""
+
+import argparse
+import json
+from typing import Any
+
+from driftgate.cli import common_options
+from driftgate.errors import CliError, Exit
+
+
+def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = subparsers.add_parser("bench", help="measure this machine")
+    verbs = parser.add_subparsers(metavar="verb", required=True)
+    model = verbs.add_parser(
+        "model",
+        help="CPU per HTTP JSON request (needs wrk) and per gRPC call (needs h2load)",
+        parents=[common_options()],
+    )
+    model.add_argument("--seconds", type=int, default=5, help="of one round")
+    model.add_argument("--rounds", type=int, default=5)
+    model.add_argument("--connections", type=int, default=32)
+    model.set_defaults(run=run_model)
+    log = verbs.add_parser(
+        "log",
+        help="values a second from decoded records to counts, on one core",
+        parents=[common_options()],
+    )
+    log.set_defaults(run=run_log)
+
+
+PROGRAMS = {"wrk": "apt-get install wrk", "taskset": "apt-get install util-linux"}
+
+
+def _require(args: argparse.Namespace) -> None:
+    """Say what is missing before a gateway is started for nothing. Raises: CliError."""
+    import importlib.util
+    import shutil
+
+    for name in ("seconds", "rounds", "connections"):
+        if getattr(args, name) < 1:
+            raise CliError(f"--{name} must be 1 or more", code=Exit.USAGE)
+    for program, hint in PROGRAMS.items():
+        if shutil.which(program) is None:
+            raise CliError("the benchmark did not run", f"{program} is not installed", hint)
+    if importlib.util.find_spec("onnx") is None:
+        hint = 'pip install "driftgate[cpu,demo]"'
+        raise CliError("the benchmark did not run", "the package onnx is not installed", hint)
+
+
+def run_model(args: argparse.Namespace) -> int:
+    _require(args)
+    from loadtests.bench_model import Setup, measure
+    from loadtests.h2load import H2loadError
+    from loadtests.wrk import WrkError
+
+    try:
+        result = measure(
+            Setup(connections=args.connections, seconds=args.seconds, rounds=args.rounds)
+        )
+    except (WrkError, H2loadError) as error:
+        raise CliError("the benchmark did not run", str(error)) from error
+    if args.output == "json":
+        print(json.dumps(result, indent=2))
+    else:
+        _print_model(result)
+    return 0
+
+
+def _print_model(result: dict[str, Any]) -> None:
+    setup, median, machine = result["setup"], result["median"], result["machine"]
+    where = "server and client on a core each" if setup["pinned"] else "one shared core"
+    print(f"{result['what']}")
+    print(
+        f"{setup['connections']} connections, 1 worker, {where}, "
+        f"median of {setup['rounds']} rounds of {setup['seconds']} s; {machine['cpu']}"
+    )
+    print(f"  CPU per request  {median['cpu_us_per_request']:8.1f} µs")
+    print(f"  requests/s       {median['requests_per_s']:8.0f}")
+    print(f"  latency p50      {median['p50_ms']:8.2f} ms")
+    print(f"  latency p99      {median['p99_ms']:8.2f} ms")
+    if result["grpc"] is None:
+        print("  gRPC: not measured, for lack of h2load (Debian: apt-get install nghttp2-client)")
+    else:
+        grpc = result["grpc"]["median"]
+        print(f"  gRPC CPU/request {grpc['cpu_us_per_request']:8.1f} µs (raw tensors, h2load)")
+        print(f"  gRPC requests/s  {grpc['requests_per_s']:8.0f}")
+    print(f"  memory           {result['rss_mib']:8.0f} MiB")
+
+
+def run_log(args: argparse.Namespace) -> int:
+    from monitor.bench import measure
+
+    result = measure()
+    print(json.dumps(result, indent=2) if args.output == "json" else result["text"])
+    return 0

@@ -1,0 +1,46 @@
+"""`driftgate config show`: what is set, and where it was set."""
+
+import argparse
+import json
+from typing import Any
+
+from driftgate.cli import common_options
+from driftgate.config import Config, keys, load_config, setting_options
+
+
+def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = subparsers.add_parser("config", help="show the configuration and its origins")
+    verbs = parser.add_subparsers(metavar="verb", required=True)
+    show = verbs.add_parser(
+        "show",
+        help="every key, its value and where it came from",
+        parents=[common_options(), setting_options()],
+    )
+    show.set_defaults(run=run_show)
+
+
+def run_show(args: argparse.Namespace) -> int:
+    config = load_config(args)
+    rows = [
+        (f"{section}.{key}", value_of(config, section, key), origin_of(config, section, key))
+        for section, key, _ in keys()
+    ]
+    rows.insert(0, ("state_dir", str(config.state_dir), ""))
+    if args.output == "json":
+        print(
+            json.dumps({name: {"value": value, "origin": o} for name, value, o in rows}, indent=2)
+        )
+    else:
+        width = max(len(name) for name, _, _ in rows)
+        for name, value, origin in rows:
+            print(f"{name:<{width}}  {value!s:<24} {origin}".rstrip())
+    return 0
+
+
+def value_of(config: Config, section: str, key: str) -> Any:
+    owner = config.gateway.limits if section == "limits" else getattr(config, section)
+    return getattr(owner, key)
+
+
+def origin_of(config: Config, section: str, key: str) -> str:
+    return config.origins.get(f"{section}.{key}", "default")

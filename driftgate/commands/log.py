@@ -1,0 +1,324 @@
+"""`driftgate log`: the prediction log as an operator and a data scientist see it."""
+
+import argparse
+import json
+import re
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from driftgate.cli import common_options
+from driftgate.config import Config, load_config
+from driftgate.errors import CliError, Exit
+
+if TYPE_CHECKING:
+    from eventlog import PredictionIds, StoredRecord
+    from eventlog.balance import LedgerLine
+    from eventlog.sqlite_log import SqliteLog
+
+FOLLOW_S = 0.2
+TAIL_RECORDS = 32  # per partition, doubled until enough rows are found
+OUTPUTS_WIDTH = 60
+_AGO = re.compile(r"(\d+)([smhd])")
+_UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = subparsers.add_parser("log", help="look at, balance and export the prediction log")
+    verbs = parser.add_subparsers(metavar="verb", required=True)
+    tail = verbs.add_parser("tail", help="the last predictions", parents=[common_options()])
+    tail.add_argument("--json", action="store_true", help="one JSON object per line, with inputs")
+    tail.add_argument("--model", help="only this model")
+    tail.add_argument("--follow", "-f", action="store_true", help="go on as they come")
+    tail.add_argument("-n", type=int, default=10, metavar="ROWS", help="how many (default 10)")
+    tail.set_defaults(run=run_tail)
+    stats = verbs.add_parser(
+        "stats",
+        help="acknowledged, delivered, in spool and lost rows of every worker",
+        parents=[common_options()],
+    )
+    stats.add_argument(
+        "--verify", action="store_true", help="exit 1 unless every row is accounted for"
+    )
+    stats.set_defaults(run=run_stats)
+    export = verbs.add_parser(
+        "export",
+        help="write predictions to a Parquet file",
+        parents=[common_options()],
+        conflict_handler="resolve",  # here --output is the file
+    )
+    export.add_argument("--output", type=Path, required=True, metavar="FILE.parquet")
+    export.add_argument("--model", help="needed when the log has several")
+    export.add_argument("--since", metavar="TIME", help="ISO time, or an age such as 90m, 6h, 7d")
+    export.add_argument("--until", metavar="TIME", help="likewise; not included")
+    export.add_argument("--labels", action="store_true", help="join the labels that have arrived")
+    export.add_argument("--lists", action="store_true", help="one list column per tensor")
+    export.set_defaults(run=run_export)
+
+
+def run_stats(args: argparse.Namespace) -> int:
+    from eventlog import ledger
+
+    config = load_config(args)
+    _check_directory(config)
+    lines = ledger(config.log_dir)
+    total = _total(lines)
+    if args.output == "json":
+        print(json.dumps({"incarnations": [_line_json(line) for line in lines], "total": total}))
+    else:
+        print(_stats_table(lines, total))
+    if args.verify and any(line.unexplained for line in lines):
+        print(
+            f"error: {total['unexplained']} rows are not accounted for"
+            " (rows on their way count here while workers are busy)",
+            file=sys.stderr,
+        )
+        return Exit.FAILED
+    return Exit.OK
+
+
+def run_tail(args: argparse.Namespace) -> int:
+    from eventlog import SqliteLog
+
+    config = load_config(args)
+    _check_directory(config)
+    as_json = args.json or args.output == "json"
+    ids = _ids(config)
+    log = SqliteLog(config.log_dir)
+    try:
+        position = log.end()
+        for row in _last_rows(log, position, args.n, args.model, ids):
+            _print_row(row, as_json=as_json)
+        while args.follow:
+            batch = log.read(position, 256)
+            for stored in batch:
+                position[stored.partition] = stored.offset
+                for row in _rows(stored, args.model, ids):
+                    _print_row(row, as_json=as_json)
+            sys.stdout.flush()
+            if not batch:
+                time.sleep(FOLLOW_S)
+    finally:
+        log.close()
+    return Exit.OK
+
+
+def run_export(args: argparse.Namespace) -> int:
+    from eventlog import LogError, SqliteLog
+    from eventlog.export import WIDE_MAX, Selection, export_parquet
+
+    args.output, output = "table", args.output
+    config = load_config(args)
+    _check_directory(config)
+    ids = _ids(config)
+    if ids is None:
+        raise CliError(f"{config.state_dir / 'id.keys'} is missing", hint="no id can be written")
+    selection = Selection(
+        args.model,
+        _parse_time(args.since),
+        _parse_time(args.until),
+        args.labels,
+        0 if args.lists else WIDE_MAX,
+    )
+    log = SqliteLog(config.log_dir)
+    try:
+        exported = export_parquet(log, output, selection, ids.codec)
+    except (LogError, OSError) as error:
+        raise CliError("nothing was exported", str(error)) from error
+    finally:
+        log.close()
+    print(f"{output}: {exported.rows} rows", end="")
+    if args.labels:
+        print(f", {exported.labelled} labelled, {exported.orphans} labels without a row", end="")
+    print()
+    return Exit.OK
+
+
+def _check_directory(config: Config) -> None:
+    if not config.log_dir.is_dir():
+        raise CliError(
+            f"there is no prediction log in {config.state_dir}",
+            hint="name the directory of a gateway that has served: --state-dir DIR",
+        )
+
+
+def _ids(config: Config) -> "PredictionIds | None":
+    from eventlog import PredictionIds
+    from eventlog.ids import KEY_FILE
+
+    # Only a gateway creates keys.
+    return PredictionIds.load(config.state_dir) if (config.state_dir / KEY_FILE).exists() else None
+
+
+def _line_json(line: "LedgerLine") -> dict[str, Any]:
+    return {**asdict(line), "gaps": dict(line.gaps), "unexplained": line.unexplained}
+
+
+def _total(lines: Sequence["LedgerLine"]) -> dict[str, Any]:
+    gaps: dict[str, int] = {}
+    for line in lines:
+        for reason, rows in line.gaps.items():
+            gaps[reason] = gaps.get(reason, 0) + rows
+    names = ("acknowledged", "delivered", "spooled", "unexplained")
+    return {**{name: sum(getattr(line, name) for line in lines) for name in names}, "gaps": gaps}
+
+
+def _stats_table(lines: Sequence["LedgerLine"], total: Mapping[str, Any]) -> str:
+    header = ("incarnation", "acknowledged", "delivered", "spooled", "gaps", "unexplained")
+    rows = [header]
+    for line in lines:
+        name = line.producer + (" live" if line.live else "") + (" uncertain" * line.uncertain)
+        rows.append((name, *_cells(asdict(line) | {"unexplained": line.unexplained})))
+    rows.append(("total", *_cells(total)))
+    widths = [max(len(row[i]) for row in rows) for i in range(len(header))]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if i in (0, 4) else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    )
+
+
+def _cells(values: Mapping[str, Any]) -> tuple[str, str, str, str, str]:
+    gaps = " ".join(f"{reason}={rows}" for reason, rows in sorted(values["gaps"].items())) or "0"
+    numbers = [str(values[name]) for name in ("acknowledged", "delivered", "spooled")]
+    return (numbers[0], numbers[1], numbers[2], gaps, str(values["unexplained"]))
+
+
+def _last_rows(
+    log: "SqliteLog",
+    end: Mapping[str, int],
+    wanted: int,
+    model: str | None,
+    ids: "PredictionIds | None",
+) -> list[dict[str, Any]]:
+    """The last `wanted` rows by arrival, oldest first."""
+    if wanted <= 0:
+        return []
+    records = TAIL_RECORDS
+    while True:
+        start = {name: max(0, last - records) for name, last in end.items()}
+        rows = [row for stored in _until(log, start, end) for row in _rows(stored, model, ids)]
+        if sum(row["kind"] == "prediction" for row in rows) >= wanted or not any(start.values()):
+            rows.sort(key=lambda row: row["ts_ns"])
+            return rows[-wanted:]
+        records *= 2
+
+
+def _until(
+    log: "SqliteLog", start: Mapping[str, int], end: Mapping[str, int]
+) -> Iterator["StoredRecord"]:
+    position = dict(start)
+    while batch := [s for s in log.read(position, 256) if s.offset <= end.get(s.partition, 0)]:
+        for stored in batch:
+            position[stored.partition] = stored.offset
+            yield stored
+
+
+def _rows(
+    stored: "StoredRecord", model: str | None, ids: "PredictionIds | None"
+) -> Iterator[dict[str, Any]]:
+    """What tail prints of a record: its predictions, or its gap."""
+    from eventlog import PREDICTIONS, RecordKind, decode_predictions, parse_gap
+
+    record = stored.record
+    if record.stream != PREDICTIONS:
+        return
+    if record.kind is RecordKind.GAP:
+        gap = parse_gap(record)
+        if model in (None, gap.model):
+            yield {
+                "kind": "gap",
+                "ts_ns": record.watermark_ns,
+                "producer": record.producer,
+                "model": gap.model,
+                "reason": gap.reason.label,
+                "rows": gap.rows,
+            }
+    elif record.kind is RecordKind.DATA and model in (None, record.headers["model"]):
+        yield from _predictions(decode_predictions(record), record.producer, ids)
+
+
+def _predictions(rows: Any, producer: str, ids: "PredictionIds | None") -> Iterator[dict[str, Any]]:
+    from eventlog.export import request_ids, status_name
+
+    names = request_ids(rows, producer, ids.codec) if ids else [""] * len(rows)
+    numbers = rows.sequences().tolist()
+    for i, name in enumerate(names):
+        yield {
+            "kind": "prediction",
+            "prediction_id": name or f"{producer}/{numbers[i]}",
+            "row": int(rows.row[i]),
+            "ts_ns": int(rows.ts_ns[i]),
+            "model": rows.model,
+            "version": rows.version,
+            "role": rows.role,
+            "rollout": rows.rollout,
+            "status": status_name(int(rows.status[i])),
+            "latency_ms": float(rows.latency_ns[i]) / 1e6,
+            "inputs": {key: _plain(array[i]) for key, array in rows.inputs.items()},
+            "outputs": {key: _plain(array[i]) for key, array in rows.outputs.items()},
+        }
+
+
+def _plain(value: Any) -> Any:
+    plain = value.tolist() if hasattr(value, "tolist") else value
+    return _text(plain)
+
+
+def _text(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
+    return [_text(item) for item in value] if isinstance(value, list) else value
+
+
+def _print_row(row: Mapping[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        import orjson  # writes NaN as null, which JSON has no word for
+
+        print(orjson.dumps(row).decode())
+        return
+    when = datetime.fromtimestamp(row["ts_ns"] / 1e9, UTC).strftime("%H:%M:%S.%f")[:-3]
+    if row["kind"] == "gap":
+        print(f"{when}  gap: {row['rows']} rows, {row['reason']}  {row['producer']} {row['model']}")
+        return
+    outputs = " ".join(f"{name}={_short(value)}" for name, value in row["outputs"].items())
+    print(
+        f"{when}  {row['prediction_id']}.{row['row']}"
+        f"  {row['model']} {row['version']} {row['role']}"
+        f"  {row['status']}  {row['latency_ms']:.2f} ms  {_clipped(outputs)}".rstrip()
+    )
+
+
+def _clipped(text: str) -> str:
+    return text if len(text) <= OUTPUTS_WIDTH else text[: OUTPUTS_WIDTH - 1] + "…"
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list):
+        return "[" + ",".join(_short(item) for item in value) + "]"
+    return str(value)
+
+
+def _parse_time(text: str | None) -> int | None:
+    """Unix ns. Raises: CliError."""
+    if text is None:
+        return None
+    if match := _AGO.fullmatch(text):
+        return time.time_ns() - int(match[1]) * _UNIT_S[match[2]] * 1_000_000_000
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise CliError(
+            f"{text!r} is no time", hint="2026-01-31T12:00:00Z, or an age: 90m", code=Exit.USAGE
+        ) from error
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return int(moment.timestamp() * 1_000_000) * 1000

@@ -1,0 +1,1 @@
+"""Load, peers and benchmark results: everything here speaks only the wire."""

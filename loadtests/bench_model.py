@@ -1,0 +1,162 @@
+"""Cost per request: one worker on one core, wrk on another, everything switched on.
+
+CPU per request is user + system time of the whole process tree (supervisor and
+worker) over the requests answered: it is steadier than throughput, which the
+client's core bounds too.
+"""
+
+import http.client
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+
+from loadtests import h2load, wrk
+from loadtests.gateway import Gateway, running
+from loadtests.model import FEATURES, mlp
+from loadtests.process_tree import usage
+from protos import inference_pb2
+
+PACKAGES = ("onnxruntime", "numpy", "uvicorn", "uvloop", "httptools", "orjson", "pyarrow")
+TOLERANCE = 1e-5
+SETTLE_S = 0.5  # what the log still writes belongs to the requests before
+INFER = "/inference.GRPCInferenceService/ModelInfer"
+
+Row = np.ndarray[Any, np.dtype[np.float32]]
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """rounds of `seconds` each; the median of the rounds is the result."""
+
+    connections: int = 32
+    seconds: int = 5
+    rounds: int = 5
+    server_core: int = 0
+    client_core: int = 1
+
+
+def measure(setup: Setup) -> dict[str, Any]:
+    """Run the benchmark; returns the result as it is stored."""
+    rng = np.random.default_rng(1)
+    row = rng.normal(0.0, 1.0, (1, FEATURES)).round(4).astype(np.float32)
+    body = json.dumps(
+        {"inputs": [{"name": "x", "shape": [1, FEATURES], "datatype": "FP32",
+                     "data": [round(float(v), 4) for v in row[0]]}]}
+    ).encode()  # fmt: skip
+    pinned = (os.cpu_count() or 1) > 1
+    model = mlp()
+    with running(model, workers=1, core=setup.server_core if pinned else None) as gateway:
+        check_answer(gateway, body, model, row)
+        wrk_core = setup.client_core if pinned else None
+        _load(gateway, body, setup, seconds=2, core=wrk_core)  # warm-up
+        rounds = [_round(gateway, body, setup, wrk_core) for _ in range(setup.rounds)]
+        check_answer(gateway, body, model, row)
+        grpc_rounds = _grpc_rounds(gateway, row, setup, wrk_core)
+        rss_mib = usage(gateway.pid).rss_bytes / 2**20
+    return {
+        "benchmark": "model",
+        "what": "HTTP JSON, 1 row of 30 FP32 features a request; log and metrics on",
+        "setup": asdict(setup) | {"pinned": pinned},
+        "median": _medians(rounds),
+        "rounds": rounds,
+        "grpc": {"median": _medians(grpc_rounds), "rounds": grpc_rounds} if grpc_rounds else None,
+        "rss_mib": rss_mib,
+        "machine": machine(),
+    }
+
+
+def _round(gateway: Gateway, body: bytes, setup: Setup, core: int | None) -> dict[str, float]:
+    before = usage(gateway.pid).cpu_s
+    run = _load(gateway, body, setup, seconds=setup.seconds, core=core)
+    time.sleep(SETTLE_S)
+    cpu_s = usage(gateway.pid).cpu_s - before
+    return {
+        "cpu_us_per_request": cpu_s / run.requests * 1e6,
+        "requests_per_s": run.requests_per_s,
+        "p50_ms": run.p50_ms,
+        "p99_ms": run.p99_ms,
+    }
+
+
+def _medians(rounds: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    return {key: statistics.median(r[key] for r in rounds) for key in rounds[0]}
+
+
+def _grpc_rounds(
+    gateway: Gateway, row: Row, setup: Setup, core: int | None
+) -> list[dict[str, float]]:
+    """The same row over gRPC, as raw bytes; none if h2load is not installed."""
+    if not h2load.installed():
+        return []
+    request = inference_pb2.ModelInferRequest(model_name="bench")
+    request.inputs.add(name="x", datatype="FP32", shape=row.shape)
+    request.raw_input_contents.append(row.tobytes())
+    message = request.SerializeToString()
+    with grpc.insecure_channel(f"127.0.0.1:{gateway.grpc_port}") as channel:
+        reply: bytes = channel.unary_unary(INFER)(message, timeout=10)
+    url = f"http://127.0.0.1:{gateway.grpc_port}{INFER}"
+    rounds = []
+    for _ in range(setup.rounds):
+        before = usage(gateway.pid).cpu_s
+        run = h2load.run(
+            url, message, in_flight=setup.connections, seconds=setup.seconds, core=core,
+            reply_bytes=len(h2load.framed(reply)),
+        )  # fmt: skip
+        time.sleep(SETTLE_S)
+        cpu_s = usage(gateway.pid).cpu_s - before
+        rounds.append(
+            {
+                "cpu_us_per_request": cpu_s / run.requests * 1e6,
+                "requests_per_s": run.requests_per_s,
+            }
+        )
+    return rounds
+
+
+def _load(
+    gateway: Gateway, body: bytes, setup: Setup, *, seconds: int, core: int | None
+) -> wrk.Run:
+    url = f"{gateway.url}/v2/models/bench/infer"
+    return wrk.run(url, body, connections=setup.connections, seconds=seconds, core=core)
+
+
+def check_answer(gateway: Gateway, body: bytes, model: bytes, row: Row) -> None:
+    """Hold one reply against ONNX Runtime's own answer; a fast wrong server is no server."""
+    import onnxruntime
+
+    expected = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"]).run(
+        None, {"x": row}
+    )[0]
+    connection = http.client.HTTPConnection("127.0.0.1", gateway.http_port, timeout=10)
+    connection.request("POST", "/v2/models/bench/infer", body)
+    reply: Mapping[str, Any] = json.loads(connection.getresponse().read())
+    connection.close()
+    got = np.array(reply["outputs"][0]["data"], np.float32).reshape(expected.shape)
+    if not np.allclose(got, expected, atol=TOLERANCE):
+        raise AssertionError(f"the gateway answered {got}, ONNX Runtime {expected}")
+
+
+def machine() -> dict[str, Any]:
+    """What the figures depend on besides the code."""
+    model = "unknown"
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            model = line.partition(":")[2].strip()
+            break
+    return {
+        "cpu": model,
+        "cores": os.cpu_count(),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        "packages": {name: version(name) for name in PACKAGES},
+    }

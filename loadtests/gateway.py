@@ -1,0 +1,88 @@
+"""A gateway of its own for one benchmark: fresh state, free ports, pinned cores."""
+
+import http.client
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+READY_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    pid: int
+    http_port: int
+    grpc_port: int
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.http_port}"
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nothing listens on at the moment."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
+
+
+@contextmanager
+def running(model: bytes, *, workers: int, core: int | None) -> Iterator[Gateway]:
+    """Serve `model` as `bench` with everything on; stops the gateway at the end."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        path.write_bytes(model)
+        state = ["--state-dir", f"{folder}/state"]
+        driftgate = [sys.executable, "-m", "driftgate"]
+        push = ["model", "push", "bench", str(path), "--alias", "champion"]
+        subprocess.run([*driftgate, *push, *state], check=True, stdout=subprocess.DEVNULL)
+        http_port, grpc_port, metrics_port, admin_port = free_ports(4)
+        pin = [] if core is None else ["taskset", "-c", str(core)]
+        serve = [*pin, *driftgate, "serve", *state, "--gateway-workers", str(workers)]
+        for name, port in (
+            ("http", http_port),
+            ("grpc", grpc_port),
+            ("metrics", metrics_port),
+            ("admin", admin_port),
+        ):
+            serve += [f"--gateway-{name}-port", str(port)]
+        log = (Path(folder) / "gateway.log").open("w+")
+        process = subprocess.Popen(serve, stdout=log, stderr=subprocess.STDOUT)
+        try:
+            _wait_ready(http_port, process)
+            yield Gateway(process.pid, http_port, grpc_port)
+        except Exception:
+            log.seek(0)
+            sys.stderr.write(log.read()[-4000:])
+            raise
+        finally:
+            process.terminate()
+            process.wait(30)
+            log.close()
+
+
+def _wait_ready(port: int, process: "subprocess.Popen[bytes]") -> None:
+    deadline = time.monotonic() + READY_S
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise RuntimeError(f"the gateway ended with {process.returncode} before it was ready")
+        try:
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
+            connection.request("GET", "/v2/models/bench/ready")
+            if connection.getresponse().status == 200:
+                return
+        except OSError:
+            pass
+        time.sleep(0.05)
+    raise TimeoutError(f"the gateway was not ready within {READY_S:.0f} s")

@@ -1,0 +1,39 @@
+"""The benchmark's model: an MLP of 30 features, 64 and 32 hidden units, 2 outputs."""
+
+import itertools
+
+import numpy as np
+
+FEATURES = 30
+LAYERS = (FEATURES, 64, 32, 2)
+
+
+def mlp(seed: int = 0) -> bytes:
+    """The model as ONNX bytes: `x` FP32 (-1, 30) to `y` FP32 (-1, 2)."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    rng = np.random.default_rng(seed)
+    nodes, weights, value = [], [], "x"
+    for index, (rows, columns) in enumerate(itertools.pairwise(LAYERS)):
+        weight = rng.normal(0.0, rows**-0.5, (rows, columns)).astype(np.float32)
+        bias = np.zeros(columns, np.float32)
+        weights += [
+            numpy_helper.from_array(weight, f"w{index}"),
+            numpy_helper.from_array(bias, f"b{index}"),
+        ]
+        last = index == len(LAYERS) - 2
+        out = "y" if last else f"h{index}"
+        gemm = out if last else f"g{index}"
+        nodes.append(helper.make_node("Gemm", [value, f"w{index}", f"b{index}"], [gemm]))
+        if not last:
+            nodes.append(helper.make_node("Relu", [gemm], [out]))
+        value = out
+    graph = helper.make_graph(
+        nodes,
+        "mlp",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", FEATURES])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", LAYERS[-1]])],
+        weights,
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    return bytes(model.SerializeToString())

@@ -1,0 +1,100 @@
+"""Configuration: precedence, types, and what an operator is told about a mistake."""
+
+import argparse
+from pathlib import Path
+
+import pytest
+
+from driftgate.config import load_config
+from driftgate.errors import CliError, Exit
+
+
+def load(tmp_path: Path, text: str = "", environment: dict[str, str] | None = None, **flags: str):
+    path = tmp_path / "driftgate.toml"
+    path.write_text(text)
+    return load_config(argparse.Namespace(config=path, **flags), environment or {})
+
+
+def test_defaults_are_the_settings_classes_own(tmp_path):
+    config = load(tmp_path)
+    assert config.gateway.http_port == 8000
+    assert config.monitor.budget_s == 90 * 86_400
+    assert config.origins == {}
+
+
+def test_a_flag_wins_over_the_environment_and_that_over_the_file(tmp_path):
+    text = "[gateway]\nhttp_port = 1\ngrpc_port = 1\nmetrics_port = 1\n"
+    environment = {"DRIFTGATE_GATEWAY__HTTP_PORT": "2", "DRIFTGATE_GATEWAY__GRPC_PORT": "2"}
+    config = load(tmp_path, text, environment, **{"gateway.http_port": "3"})
+    ports = (config.gateway.http_port, config.gateway.grpc_port, config.gateway.metrics_port)
+    assert ports == (3, 2, 1)
+    assert config.origins["gateway.http_port"] == "flag"
+    assert config.origins["gateway.grpc_port"] == "DRIFTGATE_GATEWAY__GRPC_PORT"
+
+
+def test_limits_have_a_section_of_their_own(tmp_path):
+    assert load(tmp_path, "[limits]\nbody_bytes_max = 7\n").gateway.limits.body_bytes_max == 7
+
+
+def test_an_unknown_key_is_an_error_that_names_the_nearest_one(tmp_path):
+    with pytest.raises(CliError) as caught:
+        load(tmp_path, "[gateway]\nhtpp_port = 1\n")
+    assert "gateway.htpp_port" in str(caught.value)
+    assert "did you mean 'http_port'" in str(caught.value)
+    assert caught.value.code == Exit.USAGE
+
+
+def test_an_unknown_section_is_an_error(tmp_path):
+    with pytest.raises(CliError, match=r"unknown key \[gatewy\]"):
+        load(tmp_path, "[gatewy]\n")
+
+
+@pytest.mark.parametrize(
+    ("section", "line"),
+    [
+        ("gateway", 'http_port = "many"'),
+        ("gateway", "http_port = 80.5"),
+        ("gateway", "http_port = true"),
+        ("monitor", 'rollback = "perhaps"'),
+        ("monitor", "block_s = false"),
+        ("log", "mode = 3"),
+    ],
+)
+def test_a_value_of_the_wrong_type_is_an_error_that_shows_it(tmp_path, section, line):
+    with pytest.raises(CliError, match=r"expected ") as caught:
+        load(tmp_path, f"[{section}]\n{line}\n")
+    assert line.partition(" = ")[0] in str(caught.value)
+
+
+def test_lists_come_from_toml_and_from_text(tmp_path):
+    assert load(tmp_path, "[gateway]\nrollout_steps = [1, 100]\n").gateway.rollout_steps == (1, 100)
+    environment = {
+        "DRIFTGATE_GATEWAY__ROLLOUT_STEPS": "10,100",
+        "DRIFTGATE_MONITOR__RETRAIN_HOOK": "python -c 'print(1)'",
+    }
+    config = load(tmp_path, "", environment)
+    assert config.gateway.rollout_steps == (10, 100)
+    assert config.monitor.retrain_hook == ("python", "-c", "print(1)")
+
+
+def test_the_state_dir_is_absolute_wherever_it_was_named(tmp_path):
+    config = load(tmp_path, 'state_dir = "here"\n')
+    assert config.state_dir == Path("here").absolute()
+    assert load(tmp_path, "", {"DRIFTGATE_STATE_DIR": "/x"}).state_dir == Path("/x")
+
+
+def test_broken_toml_and_a_missing_file_are_usage_errors(tmp_path):
+    with pytest.raises(CliError, match="not valid TOML"):
+        load(tmp_path, "[gateway\n")
+    (tmp_path / "binary.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(CliError, match="not valid TOML"):
+        load_config(argparse.Namespace(config=tmp_path / "binary.toml"), {})
+    with pytest.raises(CliError, match="cannot be read"):
+        load_config(argparse.Namespace(config=tmp_path / "none.toml"), {})
+
+
+@pytest.mark.parametrize("port", ["-1", "65536", "99999"])
+def test_a_port_that_no_listener_can_have_is_a_usage_error(tmp_path, port):
+    with pytest.raises(CliError, match="expected a port, 0 to 65535") as caught:
+        load(tmp_path, **{"monitor.port": port})
+    assert caught.value.code == Exit.USAGE
