@@ -1,0 +1,1 @@
+"""What SREs deploy beside driftgate: Prometheus and Grafana configuration."""
