@@ -4,7 +4,8 @@ BYTES are object arrays of `bytes`; BF16 travels as the uint16 of its bits, sinc
 numpy has no such type.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum
 from typing import Any
 
@@ -61,6 +62,17 @@ class Datatype(Enum):
         # Attributes, since looking up a member in a mapping runs Enum's hash in Python.
         self.json_types = _JSON_TYPES.get(wire, frozenset({float, int} if self.is_float else {int}))
         self.pack_code = _PACK_CODES.get(wire)
+
+    def out_of_range(self, values: Iterable[Any]) -> Iterator[Any]:
+        """The numbers among `values` that this datatype cannot hold; infinities it can."""
+        if self.is_float:
+            finfo = np.finfo(self.dtype)
+            exponent = int(finfo.maxexp)
+            limit = 2**exponent - 2 ** (exponent - int(finfo.nmant) - 2)  # rounds to infinity
+            return (x for x in values if abs(x) >= limit and abs(x) != math.inf)
+        bounds = np.iinfo(self.dtype)
+        lowest, highest = int(bounds.min), int(bounds.max)
+        return (x for x in values if not lowest <= x <= highest)
 
 
 BY_WIRE: Mapping[str, Datatype] = {datatype.wire: datatype for datatype in Datatype}

@@ -5,6 +5,7 @@ its gRPC status, so that adapters need one `except`. Messages name what was
 wrong, the value and the limit; they are clipped, and never hold a path.
 """
 
+from collections.abc import Iterator
 from enum import Enum, IntEnum
 
 SHOWN_CHARACTERS_MAX = 64  # of a client's own text in a message
@@ -124,7 +125,39 @@ class LogUnavailable(ServeError):
 
 
 def shown(value: object) -> str:
-    """A client's value for a message: printable, short, one line."""
-    text = value if isinstance(value, str) else repr(value)
+    """A client's value for a message: printable, short, one line.
+
+    Costs no more than what is shown: the value may be a whole request.
+    """
+    if isinstance(value, str):
+        text = value
+    else:
+        text = ""
+        for piece in _pieces(value):
+            text += piece
+            if len(text) > SHOWN_CHARACTERS_MAX:
+                break
     text = "".join(c if c.isprintable() else "?" for c in text[: SHOWN_CHARACTERS_MAX + 1])
     return text if len(text) <= SHOWN_CHARACTERS_MAX else text[:SHOWN_CHARACTERS_MAX] + "..."
+
+
+def _pieces(value: object) -> Iterator[str]:
+    """What `repr` gives, in pieces."""
+    if isinstance(value, list):
+        yield "["
+        for index, item in enumerate(value):
+            yield ", " if index else ""
+            yield from _pieces(item)
+        yield "]"
+    elif isinstance(value, dict):
+        yield "{"
+        for index, (key, item) in enumerate(value.items()):
+            yield ", " if index else ""
+            yield from _pieces(key)
+            yield ": "
+            yield from _pieces(item)
+        yield "}"
+    elif isinstance(value, str):
+        yield repr(value[: SHOWN_CHARACTERS_MAX + 1])
+    else:
+        yield repr(value)

@@ -24,7 +24,13 @@ from serving.core.request import (
     refuse_extensions,
     wanted_outputs,
 )
-from serving.core.signature import Signature, check_tensor, find_input, missing_inputs
+from serving.core.signature import (
+    Signature,
+    check_tensor,
+    find_input,
+    missing_inputs,
+    range_error,
+)
 
 _HEADS_MAX = 1024
 
@@ -132,10 +138,7 @@ def _typed(
     try:
         return np.array(values, dtype=spec.datatype.dtype).reshape(shape)
     except OverflowError:
-        raise InvalidRequest(
-            f"an element of input '{spec.name}' for model '{signature.model}' is out of the "
-            f"range of {spec.datatype.wire}"
-        ) from None
+        raise range_error(signature, spec, values) from None
 
 
 def parse(message_type: Callable[[], Any], data: bytes) -> Any:

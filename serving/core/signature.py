@@ -5,7 +5,7 @@ Shapes include the batch dimension; -1 is any size. A version with
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -89,10 +89,19 @@ def _fits(expected: tuple[int, ...], got: Sequence[Any]) -> bool:
     return True
 
 
+def range_error(signature: Signature, spec: TensorSpec, data: Iterable[Any]) -> InvalidRequest:
+    """The error for elements of which at least one is beyond the input's datatype."""
+    offender = next(spec.datatype.out_of_range(data), "a value")
+    return InvalidRequest(
+        f"element {shown(offender)} of input '{spec.name}' for model '{signature.model}' is "
+        f"out of the range of {spec.datatype.wire}"
+    )
+
+
 def show_shape(shape: object) -> str:
     """A shape for a message, as the protocol's own messages write it."""
     if isinstance(shape, list | tuple):
-        return shown("[" + ",".join(str(dim) for dim in shape[:16]) + "]")
+        return shown("[" + ",".join(shown(dim) for dim in shape[:16]) + "]")
     return shown(shape)
 
 
