@@ -26,7 +26,8 @@ from serving.core.signature import Signature, TensorSpec, range_error, show_shap
 
 _NOT_MARKS = bytes(set(range(256)) - set(b'[]{}"'))
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
-_MAYBE_HUGE = re.compile(rb"[eE]\+?0*[1-9]\d\d|\d{300}")  # a float ends at 1.8e308
+# A float ends at 1.8e308: three digits of exponent, or 210 before an exponent of two.
+_MAYBE_HUGE = re.compile(rb"[eE]\+?0*[1-9]\d\d|(?<!\d)\d{210}")
 
 # Packing is faster than numpy's conversion for rows of tabular models, and checks
 # ranges by itself; the argument list it needs is copied, hence the bound.

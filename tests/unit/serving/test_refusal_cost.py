@@ -123,3 +123,14 @@ def test_one_element_out_of_range_costs_about_what_a_good_tensor_costs(datatype,
 
     right = cpu_s(lambda: decode_elements(signature, spec, good, [count], count))
     assert cpu_s(refuse) < 10 * right + 0.1  # one conversion for each element: 40 times
+
+
+@pytest.mark.parametrize("digits", ["1" * 250 + "e60", "2" * 210 + "e99", "9" * 250 + ".5E+70"])
+def test_a_number_that_only_digits_and_exponent_together_make_too_large_is_an_error(digits):
+    with pytest.raises(InvalidRequest, match="a number is too large"):
+        parse_json(b'{"a": [NaN, %b]}' % digits.encode(), 100)
+
+
+def test_the_largest_numbers_are_taken_beside_nan():
+    found = parse_json(b"[NaN, 1%b, 1.7976931348623157e308, 1%be99]" % (b"0" * 308, b"0" * 208), 9)
+    assert found[1:] == [10**308, 1.7976931348623157e308, 1e307]
