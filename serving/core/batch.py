@@ -6,11 +6,12 @@ EXPIRED. Laws:
   (a cancelled one never is);
 - members of a batch agree in shapes and arm, so in one version and one record;
 - the oldest queued member decides what runs next; nothing waits for company;
+- a member that left is not held any longer, unless its batch runs;
 - a batch that fails is run again one member at a time, so a poisonous request
   fails alone; cancelled and expired members take no mates with them.
 """
 
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Hashable
 from enum import Enum
 from typing import Generic, TypeVar
@@ -73,8 +74,10 @@ class BatchQueue(Generic[M]):
         """rows_max: rows of one batch, 1 or more."""
         assert rows_max >= 1
         self._rows_max = rows_max
-        self._groups: dict[Hashable, deque[M]] = {}
-        self._alone: deque[M] = deque()
+        # By order, so that one who leaves takes its inputs with it: behind a slow run
+        # many may come and go.
+        self._groups: dict[Hashable, OrderedDict[int, M]] = {}
+        self._alone: OrderedDict[int, M] = OrderedDict()
         self._running: list[Batch[M]] = []
         self._order = 0
         self.queued = 0
@@ -88,8 +91,8 @@ class BatchQueue(Generic[M]):
         member.order = self._order
         group = self._groups.get(member.key)
         if group is None:
-            group = self._groups[member.key] = deque()
-        group.append(member)
+            group = self._groups[member.key] = OrderedDict()
+        group[member.order] = member
         self.queued += 1
         self.rows_queued += member.rows
 
@@ -99,22 +102,25 @@ class BatchQueue(Generic[M]):
 
     def expire(self, now_ns: int) -> list[M]:
         """Members whose deadline has passed, queued or running; they are to be answered."""
-        waiting = [m for group in self._groups.values() for m in group]
         running = [m for batch in self._running for m in batch.members]
-        late = [m for m in (*waiting, *self._alone, *running) if m.deadline_ns <= now_ns]
+        late = [m for m in (*self._waiting(), *running) if m.deadline_ns <= now_ns]
         return [member for member in late if self._leave(member, State.EXPIRED)]
 
     def next_deadline_ns(self) -> int:
         """The earliest deadline of a member that has not left; NEVER_NS if none."""
-        waiting = [m for group in self._groups.values() for m in group]
-        running = [m for batch in self._running for m in batch.members]
-        live = (m for m in (*waiting, *self._alone, *running) if m.state in {_QUEUED, _RUNNING})
-        return min((m.deadline_ns for m in live), default=NEVER_NS)
+        running = [m for batch in self._running for m in batch.members if m.state is _RUNNING]
+        return min((m.deadline_ns for m in (*self._waiting(), *running)), default=NEVER_NS)
+
+    def _waiting(self) -> list[M]:
+        groups = (*self._groups.values(), self._alone)
+        return [member for group in groups for member in group.values()]
 
     def _leave(self, member: M, state: State) -> bool:
         if member.state is _QUEUED:
             self.queued -= 1
-            self.rows_queued -= member.rows  # its place in the deque is skipped later
+            self.rows_queued -= member.rows
+            if self._alone.pop(member.order, None) is None:
+                del self._groups[member.key][member.order]
         elif member.state is not _RUNNING:
             return False
         member.state = state
@@ -134,36 +140,31 @@ class BatchQueue(Generic[M]):
         return batch
 
     def _take_alone(self) -> list[M]:
-        while self._alone:
-            member = self._alone.popleft()
-            if member.state is _QUEUED:
-                return [member]
-        return []
+        return [self._alone.popitem(last=False)[1]] if self._alone else []
 
     def _take_group(self) -> list[M]:
         groups = self._groups
         for key in list(groups):
-            group = groups[key]
-            while group and group[0].state is not _QUEUED:
-                group.popleft()
-            if not group:
+            if not groups[key]:
                 del groups[key]
         if not groups:
             return []
         if len(groups) == 1:
             (group,) = groups.values()
         else:
-            group = min(groups.values(), key=lambda waiting: waiting[0].order)
+            group = min(groups.values(), key=lambda waiting: next(iter(waiting)))
         members: list[M] = []
         rows = 0
-        while group:
-            member = group[0]
-            if member.state is _QUEUED:
-                rows += member.rows
-                if rows > self._rows_max:
-                    break
-                members.append(member)
-            group.popleft()
+        for member in group.values():
+            rows += member.rows
+            if rows > self._rows_max:
+                break
+            members.append(member)
+        if len(members) == len(group):
+            group.clear()
+        else:
+            for member in members:
+                del group[member.order]
         return members
 
     def succeed(self, batch: Batch[M]) -> None:
@@ -187,16 +188,14 @@ class BatchQueue(Generic[M]):
             return live
         for member in live:
             member.state = _QUEUED
-            self._alone.append(member)
+            self._alone[member.order] = member
             self.queued += 1
             self.rows_queued += member.rows
         return []
 
     def unfinished(self) -> list[M]:
         """Members whose rows may still be logged: queued, and all of the running batches."""
-        waiting = (m for group in self._groups.values() for m in group)
-        queued = [m for m in (*waiting, *self._alone) if m.state is _QUEUED]
-        return queued + [m for batch in self._running for m in batch.members]
+        return self._waiting() + [m for batch in self._running for m in batch.members]
 
     @property
     def idle(self) -> bool:
@@ -205,11 +204,10 @@ class BatchQueue(Generic[M]):
 
     def check(self) -> None:
         """Assert the invariants; for tests and after faults."""
-        waiting = [m for group in self._groups.values() for m in group] + list(self._alone)
-        queued = [m for m in waiting if m.state is _QUEUED]
-        assert self.queued == len(queued), "queued is off"
-        assert self.rows_queued == sum(m.rows for m in queued), "rows_queued is off"
-        assert all(m.state is not _RUNNING for m in waiting), "a queued member runs"
+        waiting = self._waiting()
+        assert self.queued == len(waiting), "queued is off"
+        assert self.rows_queued == sum(m.rows for m in waiting), "rows_queued is off"
+        assert all(m.state is _QUEUED for m in waiting), "one who left still waits"
         for batch in self._running:
             assert all(m.state is not _QUEUED for m in batch.members), "a running member waits"
             assert batch.rows == sum(m.rows for m in batch.members)

@@ -1,5 +1,7 @@
 """The batcher's state machine."""
 
+import weakref
+
 import pytest
 
 from serving.core.batch import NEVER_NS, Batch, BatchQueue, Member, State
@@ -143,3 +145,45 @@ def test_what_may_still_be_logged_includes_cancelled_members_of_a_running_batch(
     queue.cancel(a)
     queue.cancel(c)
     assert queue.unfinished() == [a, b]
+
+
+class Traced(Member):
+    """A member whose end can be seen."""
+
+    __slots__ = ("__weakref__",)
+
+
+@pytest.mark.parametrize("leave", ["cancel", "expire"])
+@pytest.mark.parametrize("alone", [False, True])
+def test_one_who_leaves_while_others_run_is_let_go_at_once(leave, alone):
+    queue: BatchQueue[Traced] = BatchQueue(8)
+    members = [Traced("k", 1, deadline_ns=5) for _ in range(3)]
+    for member in members:
+        queue.submit(member)
+    if alone:
+        assert queue.fail(take(queue)) == []
+    running = take(queue) if alone else None
+    queue.submit(Traced("k", 1))  # somebody stays
+    seen = weakref.ref(members[-1])
+    if leave == "cancel":
+        queue.cancel(members[-1])
+    else:
+        assert members[-1] in queue.expire(5)
+    members.clear()
+    member = None
+    assert seen() is None, "its inputs would be held until the run ends"
+    queue.check()
+    if running is not None:
+        queue.succeed(running)
+
+
+def test_those_who_left_leave_no_trace_in_the_order():
+    queue, members = queue_of(*[1] * 20, rows_max=4)
+    for member in members[::3]:
+        queue.cancel(member)
+    ran = []
+    while (batch := queue.take()) is not None:
+        queue.check()
+        ran += batch.members
+        queue.succeed(batch)
+    assert ran == [m for i, m in enumerate(members) if i % 3]
