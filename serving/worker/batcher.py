@@ -136,7 +136,12 @@ class Batcher(Generic[T]):
         if batch is None:
             self._again()
             return
-        inputs, release, loggable = self._gather(batch)
+        try:
+            inputs, release, loggable = self._gather(batch)
+        except Exception as error:  # no memory for the copy: alone, members need none
+            self._failed(batch, None, error)
+            self._again()
+            return
         if not self._inline:
             self._run_in_thread(batch, inputs, release, loggable, now)
             return
@@ -172,8 +177,12 @@ class Batcher(Generic[T]):
         if room is None:
             return [np.concatenate(column) for column in columns], None, False
         slots, release = room
-        for slot, column in zip(slots, columns, strict=True):
-            np.concatenate(column, out=slot)
+        try:
+            for slot, column in zip(slots, columns, strict=True):
+                np.concatenate(column, out=slot)
+        except BaseException:
+            release()
+            raise
         return slots, release, True
 
     def _checked(self, batch: Batch[T], outputs: list[Array]) -> list[Array]:

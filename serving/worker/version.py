@@ -202,21 +202,23 @@ class Version:
     def member_failed(self, task: Task, error: ServeError, *, ran: bool) -> None:
         """Answer a member that got no prediction; one that ran is in the log as failed."""
         self._free(task)
+        first = None
         if ran and self._tap.numbers and task.rows:
-            first = self._tap.number(task.rows)
-            rows = Rows(
-                [task.ts_ns],
-                [self._clock_ns() - task.began_ns],
-                [task.rows],
-                None,
-                task.arrays,
-                (),
-                Status.FAILED,
-            )
-            self._refuse(task.waiter, error)
-            self._tap.keep(first, rows, task.arm, None)
-            return
+            try:
+                first = self._tap.number(task.rows)
+            except Exception:  # the log must never keep an answer back
+                log.exception("rows could not be numbered")
         self._refuse(task.waiter, error)
+        if first is not None:
+            self._log_failed(task, first)
+
+    def _log_failed(self, task: Task, first: int) -> None:
+        took_ns = self._clock_ns() - task.began_ns
+        rows = Rows([task.ts_ns], [took_ns], [task.rows], None, task.arrays, (), Status.FAILED)
+        try:
+            self._tap.keep(first, rows, task.arm, None)
+        except Exception:  # as in _log
+            log.exception("rows could not be logged")
 
     def _refuse(self, waiter: Waiter, error: ServeError) -> None:
         self.metrics.failed(waiter.protocol, error.http_status)

@@ -180,3 +180,26 @@ def test_an_output_that_cannot_be_cut_fails_the_batch_and_then_each_alone(run):
         assert all((collector.answers[t] == 0).all() for t in tasks)
 
     run(scenario)
+
+
+@pytest.mark.parametrize("inline", [True, False])
+@pytest.mark.parametrize("where", ["claim", "copy"])
+def test_without_memory_for_a_batch_each_request_runs_alone(run, inline, where, monkeypatch):
+    async def scenario(batcher, session, collector):
+        def no_memory(*_, **__):
+            raise MemoryError
+
+        with monkeypatch.context() as patch:
+            if where == "claim":
+                patch.setattr(batcher._pool, "claim", no_memory)
+            else:
+                patch.setattr(np, "concatenate", no_memory)
+            tasks = [task(value) for value in (1, 2, 3)]
+            for one in tasks:
+                batcher.submit(one)
+            await batcher.drained()
+        assert [(collector.answers[t] == -i).all() for i, t in enumerate(tasks, 1)] == [True] * 3
+        assert [len(batch) for batch in session.batches] == [1, 1, 1]
+        assert batcher._pool.leased == 0
+
+    run(scenario, inline=inline)

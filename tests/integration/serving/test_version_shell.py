@@ -1,0 +1,96 @@
+"""A loaded version on a real loop, with a model and a log that fail."""
+
+import asyncio
+import time
+from concurrent.futures import ThreadPoolExecutor
+from unittest.mock import MagicMock
+
+import numpy as np
+import pytest
+
+from serving.core.admission import Admission
+from serving.core.datatypes import Datatype
+from serving.core.errors import ModelFailed
+from serving.core.request import PLAIN
+from serving.core.routing import Arm
+from serving.core.signature import Signature, TensorSpec
+from serving.worker.log_tap import LogMode
+from serving.worker.task import Task
+from serving.worker.version import Version
+
+X, Y = TensorSpec("x", Datatype.FP32, (-1, 2)), TensorSpec("y", Datatype.FP32, (-1, 2))
+COST_BYTES = 100
+
+
+class Session:
+    """Negates; fails on negative input."""
+
+    def run(self, arrays):
+        if (arrays[0] < 0).any():
+            raise ModelFailed("negative")
+        return [-arrays[0]]
+
+
+class BrokenTap:
+    """A log that numbers, or keeps, nothing."""
+
+    numbers, mode = True, LogMode.ASYNC
+
+    def __init__(self, breaks):
+        self._breaks = breaks
+
+    def number(self, rows):
+        if self._breaks == "number":
+            raise RuntimeError("closed")
+        return 7
+
+    def prediction_id(self, ts_ns, sequence):
+        return "id"
+
+    def keep(self, *_):
+        raise RuntimeError("closed")
+
+
+class Waiter:
+    protocol = "http"
+
+    def __init__(self):
+        self.answers = []
+
+    def succeed(self, task, outputs, start, stop):
+        self.answers.append(outputs.slice(0, start, stop).tolist())
+
+    def fail(self, error):
+        self.answers.append(error)
+
+
+@pytest.mark.parametrize("breaks", ["number", "keep"])
+def test_a_log_that_breaks_keeps_no_answer_back(breaks):
+    async def main():
+        loop = asyncio.get_running_loop()
+        admission = Admission(10, 1000, 10)
+        problems = []
+        loop.set_exception_handler(lambda _, context: problems.append(context))
+        with ThreadPoolExecutor(1) as executor:
+            version = Version(
+                loop, time.monotonic_ns, Signature("m", "1", (X,), (Y,), 4), "d", Session(),
+                executor, admission, MagicMock(), BrokenTap(breaks), inline=True, run_ns=0,
+            )  # fmt: skip
+            arm = Arm(version, "1", "stable", "", 100)
+            waiters = [Waiter() for _ in range(3)]
+            for waiter, value in zip(waiters, (1, -1, 2), strict=True):
+                admission.hold_rows(1)
+                admission.hold_bytes(COST_BYTES)
+                array = np.full((1, 2), value, np.float32)
+                version.submit(
+                    Task(version, arm, waiter, [array], 1, PLAIN, (), COST_BYTES, 0, 0, 0, 2**62)
+                )
+            async with asyncio.timeout(20):
+                await version.drained()
+        assert waiters[0].answers == [[[-1.0, -1.0]]]
+        assert [type(answer) for answer in waiters[1].answers] == [ModelFailed]
+        assert waiters[2].answers == [[[-2.0, -2.0]]]
+        assert (admission.rows, admission.bytes) == (0, 0)
+        assert problems == []
+
+    asyncio.run(main())
