@@ -1,17 +1,21 @@
 """The HTTP endpoints that are not hot: health, metadata, labels."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from http import HTTPStatus
 from typing import Any
 
 import orjson
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from serving.core.errors import InvalidRequest, ServeError
+from serving.core.admission import JSON_BYTES_FACTOR, Admission
+from serving.core.errors import ServeError
 from serving.worker.dataplane import DataPlane
+from serving.worker.http_infer import RETRY_AFTER_S
 from serving.worker.labels import LabelDesk
 from serving.worker.metadata import Metadata
 
@@ -44,54 +48,83 @@ def make_app(plane: DataPlane, metadata: Metadata, labels: LabelDesk) -> Starlet
         return _json(200, {"name": name, "ready": True})
 
     async def take_labels(request: Request) -> Response:
-        body = await read_body(request, plane.limits.body_bytes_max)
-        count = await labels.take(request.path_params["model"], body)
+        async with _body_of(request, plane.admission) as body:
+            count = await labels.take(request.path_params["model"], body)
         return _json(200, {"accepted": count})
-
-    async def refused(_: Request, error: Exception) -> Response:
-        assert isinstance(error, ServeError)
-        return _json(error.http_status, {"error": error.message})
-
-    async def http_error(_: Request, error: Exception) -> Response:
-        assert isinstance(error, HTTPException)
-        return _json(error.status_code, {"error": error.detail})
-
-    async def crashed(_: Request, __: Exception) -> Response:
-        return _json(500, {"error": "internal error"})
 
     routes: list[Route] = []
 
-    def get(path: str, endpoint: Endpoint) -> None:
-        routes.append(Route(path, endpoint, methods=["GET"]))
-        routes.append(Route(path + "/", endpoint, methods=["GET"]))
+    def add(method: str, path: str, endpoint: Endpoint) -> None:
+        routes.append(Route(path, endpoint, methods=[method]))
+        routes.append(Route(path + "/", endpoint, methods=[method]))
 
-    get("/v2", server)
-    get("/v2/health/live", live)
-    get("/v2/health/ready", ready)
+    add("GET", "/v2", server)
+    add("GET", "/v2/health/live", live)
+    add("GET", "/v2/health/ready", ready)
     for prefix in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
-        get(prefix, model)
-        get(prefix + "/ready", model_ready)
-    routes.append(Route("/v2/models/{model}/labels", take_labels, methods=["POST"]))
-    return Starlette(
+        add("GET", prefix, model)
+        add("GET", prefix + "/ready", model_ready)
+    add("POST", "/v2/models/{model}/labels", take_labels)
+    app = Starlette(
         routes=routes,
         exception_handlers={
-            ServeError: refused,
-            HTTPException: http_error,
-            Exception: crashed,
+            ServeError: _refused,
+            HTTPException: _http_error,
+            ClientDisconnect: _left,
+            Exception: _crashed,
         },
     )
+    # A redirect has no error body, and repeats a Host that may be anybody's.
+    app.router.redirect_slashes = False
+    return app
+
+
+async def _refused(_: Request, error: Exception) -> Response:
+    assert isinstance(error, ServeError)
+    response = _json(error.http_status, {"error": error.message})
+    if error.http_status == HTTPStatus.SERVICE_UNAVAILABLE:
+        response.headers["retry-after"] = str(RETRY_AFTER_S)
+    return response
+
+
+async def _http_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    response = _json(error.status_code, {"error": error.detail})
+    response.headers.update(error.headers or {})  # 405 names what is allowed
+    return response
+
+
+async def _left(_: Request, __: Exception) -> Response:
+    """The client is gone; nobody reads this."""
+    return Response(status_code=499)
+
+
+async def _crashed(_: Request, __: Exception) -> Response:
+    return _json(500, {"error": "internal error"})
 
 
 def _named(request: Request) -> tuple[str, str]:
     return request.path_params["model"], request.path_params.get("version", "")
 
 
-async def read_body(request: Request, limit: int) -> bytes:
-    """The whole body. Raises: InvalidRequest beyond `limit` bytes."""
-    pieces, size = [], 0
-    async for piece in request.stream():
-        size += len(piece)
-        if size > limit:
-            raise InvalidRequest(f"request body exceeds the limit of {limit} bytes")
-        pieces.append(piece)
-    return b"".join(pieces)
+@asynccontextmanager
+async def _body_of(request: Request, admission: Admission) -> AsyncIterator[bytes]:
+    """The whole body, whose size the connection has bounded, held as infer's is.
+
+    Raises: Overloaded.
+    """
+    pieces, held = [], 0
+
+    def hold(size: int) -> None:
+        nonlocal held
+        admission.hold_bytes(size)
+        held += size
+
+    try:
+        async for piece in request.stream():
+            hold(len(piece))
+            pieces.append(piece)
+        hold(held * (JSON_BYTES_FACTOR - 1))  # what parsing may need
+        yield b"".join(pieces)
+    finally:
+        admission.free_bytes(held)

@@ -48,7 +48,7 @@ class GatewayProtocol(HttpToolsProtocol):  # type: ignore[misc]  # untyped on ou
         self._exchange: Exchange | None = None  # the one being received, if it is infer
         self._running: Exchange | None = None
         self._running_cycle: RequestResponseCycle | None = None
-        self._waiting: deque[Callable[[], None]] = deque()
+        self._waiting: deque[tuple[Callable[[], None], Exchange | None]] = deque()
         self._busy = False
         self._fresh = True  # no request has been seen yet
         self._repeatable: Exchange | None = None  # its head may be remembered
@@ -74,7 +74,7 @@ class GatewayProtocol(HttpToolsProtocol):  # type: ignore[misc]  # untyped on ou
         self._gate.count()
         self.pace.deadline = NEVER
         self._phase = _CLOSING
-        self._waiting.clear()
+        self._drop_waiting()
         for exchange in (self._running, self._exchange):
             if exchange is not None:
                 exchange.abandon()
@@ -257,16 +257,24 @@ class GatewayProtocol(HttpToolsProtocol):  # type: ignore[misc]  # untyped on ou
             return
         self._exchange = None
         if self._busy or self._write_stalled:
-            self._wait(partial(self._start_infer, exchange))
+            self._wait(partial(self._start_infer, exchange), exchange)
         else:
             self._busy = True
             self._start_infer(exchange)
 
     # Turns
 
-    def _wait(self, start: Callable[[], None]) -> None:
-        self._waiting.append(start)
+    def _wait(self, start: Callable[[], None], exchange: Exchange | None) -> None:
+        """exchange: what holds a share of the budget until it starts."""
+        self._waiting.append((start, exchange))
         self.flow.pause_reading()
+
+    def _drop_waiting(self) -> None:
+        """What waits will not have its turn."""
+        while self._waiting:
+            _, exchange = self._waiting.popleft()
+            if exchange is not None:
+                exchange.abandon()
 
     def _start_infer(self, exchange: Exchange) -> None:
         self._running = exchange
@@ -274,7 +282,7 @@ class GatewayProtocol(HttpToolsProtocol):  # type: ignore[misc]  # untyped on ou
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         if self._busy or self._write_stalled:
-            self._wait(partial(self._run_asgi, cycle, app))
+            self._wait(partial(self._run_asgi, cycle, app), None)
         else:
             self._busy = True
             self._run_asgi(cycle, app)
@@ -294,7 +302,7 @@ class GatewayProtocol(HttpToolsProtocol):  # type: ignore[misc]  # untyped on ou
         self._running = None
         if not keep_alive:
             self._phase = _CLOSING
-            self._waiting.clear()
+            self._drop_waiting()
             self.transport.close()
             return
         self._next()
@@ -305,7 +313,8 @@ class GatewayProtocol(HttpToolsProtocol):  # type: ignore[misc]  # untyped on ou
             return
         if self._waiting:
             self._busy = True
-            self.loop.call_soon(self._waiting.popleft())
+            start, _ = self._waiting.popleft()
+            self.loop.call_soon(start)
             return
         if self._phase is _CLOSING:
             return
@@ -330,7 +339,7 @@ class GatewayProtocol(HttpToolsProtocol):  # type: ignore[misc]  # untyped on ou
         self._plane.metrics.closed("http", reason)
         write = partial(self._write_refusal, status, message)
         if self._busy or self._waiting:
-            self._waiting.append(write)
+            self._waiting.append((write, None))
             if not self._write_stalled:
                 self.pace.deadline = NEVER
         else:
