@@ -11,6 +11,7 @@ import numpy as np
 
 from serving.core.datatypes import Array, Datatype
 from serving.core.errors import InvalidRequest, shown
+from serving.core.request_head import is_count
 from serving.core.signature import Signature, TensorSpec
 
 Blob = bytes | memoryview
@@ -22,7 +23,7 @@ def split_body(body: bytes, header_length: str) -> tuple[bytes, memoryview]:
     header_length: the value of Inference-Header-Content-Length.
     Raises: InvalidRequest if it is no number, or beyond the body.
     """
-    if not (header_length.isascii() and header_length.isdigit() and len(header_length) < 20):
+    if not is_count(header_length):
         raise InvalidRequest(
             "Inference-Header-Content-Length must be a non-negative integer, "
             f"got '{shown(header_length)}'"

@@ -12,6 +12,7 @@ import numpy as np
 from google.protobuf.message import DecodeError
 
 from protos import inference_pb2 as pb
+from serving.core.admission import JSON_BYTES_FACTOR
 from serving.core.binary_codec import check_text, decode_raw, encode_raw
 from serving.core.datatypes import Array, Datatype
 from serving.core.errors import InvalidRequest, shown
@@ -33,6 +34,7 @@ from serving.core.signature import (
 )
 
 _HEADS_MAX = 1024
+MESSAGE_RAW_FACTOR = 3  # the message, its tensors, and their copy in a batch
 
 _CONTENTS: Mapping[Datatype, str] = {
     Datatype.BOOL: "bool_contents",
@@ -53,11 +55,12 @@ _CONTENTS: Mapping[Datatype, str] = {
 class GrpcRequest:
     """A parsed message, not yet bound to a version's signature."""
 
-    __slots__ = ("_message", "envelope", "model", "version")
+    __slots__ = ("_message", "_raw", "envelope", "model", "version")
 
     def __init__(self, data: bytes) -> None:
         """Parse. Raises: InvalidRequest."""
         self._message = message = parse(pb.ModelInferRequest, data)
+        self._raw: list[bytes] = list(message.raw_input_contents)  # each look would copy again
         self.model: str = message.model_name
         self.version: str = message.model_version
         if message.id or message.parameters:
@@ -66,13 +69,18 @@ class GrpcRequest:
         else:
             self.envelope = PLAIN
 
+    @property
+    def raw_bytes(self) -> int:
+        return sum(map(len, self._raw))
+
     def wanted(self, signature: Signature) -> tuple[WantedOutput, ...]:
         """Raises: InvalidRequest, Unsupported."""
         if not self._message.outputs:
             return ()
+        # One more than there are has a name that is wrong, or there twice.
+        asked = self._message.outputs[: len(signature.outputs) + 1]
         entries = [
-            {"name": output.name, "parameters": _plain(output.parameters)}
-            for output in self._message.outputs
+            {"name": output.name, "parameters": _plain(output.parameters)} for output in asked
         ]
         return wanted_outputs(signature, entries)
 
@@ -84,7 +92,7 @@ class GrpcRequest:
                 f"a request has at most {tensors_max} inputs, got {len(message.inputs)} for model "
                 f"'{signature.model}'"
             )
-        raw = message.raw_input_contents
+        raw = self._raw
         if raw and len(raw) != len(message.inputs):
             raise InvalidRequest(
                 f"expected {len(message.inputs)} raw_input_contents for model "
@@ -139,6 +147,16 @@ def _typed(
         return np.array(values, dtype=spec.datatype.dtype).reshape(shape)
     except OverflowError:
         raise range_error(signature, spec, values) from None
+
+
+def message_cost(message_bytes: int, raw_bytes: int, body_bytes_max: int) -> int:
+    """Memory that a message may take until it is answered, in bytes.
+
+    raw_bytes: of `raw_input_contents`. The rest may grow as JSON does: an element
+    of one byte is eight as an int64, and an empty string sixteen.
+    """
+    rest = min(message_bytes - raw_bytes, body_bytes_max)
+    return raw_bytes * MESSAGE_RAW_FACTOR + rest * JSON_BYTES_FACTOR
 
 
 def parse(message_type: Callable[[], Any], data: bytes) -> Any:

@@ -13,6 +13,8 @@ from serving.core.errors import Reason, ServeError, Unsupported, shown
 
 Headers = Sequence[tuple[bytes, bytes]]
 
+COUNT_DIGITS_MAX = 20  # 64 bits
+
 _HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9._~%-]+)(?::[0-9]{0,5})?")
 _INFER = re.compile(rb"/v2/models/([^/?#]+)(?:/versions/([^/?#]+))?/infer/?(?:\?[^#]*)?")
 _RARE = frozenset(
@@ -135,6 +137,11 @@ def infer_target(url: bytes) -> tuple[str, str] | None:
     return unquote(model.decode("ascii")), unquote(version.decode("ascii")) if version else ""
 
 
+def is_count(text: str) -> bool:
+    """Whether a header's text is a plain non-negative integer of a sane length."""
+    return text.isascii() and text.isdigit() and len(text) < COUNT_DIGITS_MAX
+
+
 def check_encoding(encoding: str) -> str:
     """ "", "gzip" or "deflate". Raises: Unsupported."""
     if encoding in {"", "identity"}:
@@ -148,7 +155,7 @@ def request_cost(
     body_bytes: int, header_length: str | None, json_factor: int, raw_factor: int
 ) -> int:
     """Memory that a body may take while it is decoded, in bytes."""
-    if header_length is None or not header_length.isdigit():
+    if header_length is None or not is_count(header_length):
         return body_bytes * json_factor
-    json_bytes = min(int(header_length[:20]), body_bytes)
+    json_bytes = min(int(header_length), body_bytes)
     return json_bytes * json_factor + (body_bytes - json_bytes) * raw_factor

@@ -15,6 +15,7 @@ from serving.core.errors import DeadlineExceeded, InvalidRequest, ServeError, sh
 from serving.core.json_codec_reply import wants_json_of
 from serving.core.json_template import Templates
 from serving.core.request import Envelope, WantedOutput, check_routing_key
+from serving.core.request_head import is_count
 from serving.core.routing import Arm, Route, RoutingTable, key_point
 from serving.core.signature import Signature, count_rows
 from serving.settings import LimitSettings
@@ -72,10 +73,8 @@ class DataPlane:
         """
         began_ns = self._clock_ns()
         ts_ns = self._wall_ns()
-        known = UNKNOWN
         try:
             route = self.table.find(model)
-            known = route.model
             self.admission.hold_bytes(cost_bytes)
             try:
                 task = self._decode(
@@ -86,10 +85,15 @@ class DataPlane:
                 self.admission.free_bytes(cost_bytes)
                 raise
         except ServeError as error:
-            self.metrics.refused(known, waiter.protocol, error.http_status, error.reason)
+            self.count_refused(model, waiter.protocol, error)
             raise
         task.version.submit(task)
         return task
+
+    def count_refused(self, model: str, protocol: str, error: ServeError) -> None:
+        """Count a request that was not queued; `model` as its client named it."""
+        known = model if model in self.table.routes else UNKNOWN
+        self.metrics.refused(known, protocol, error.http_status, error.reason)
 
     def _decode(
         self,
@@ -164,7 +168,7 @@ def _check_json_outputs(
 
 def check_timeout_ms(text: str) -> int:
     """Nanoseconds of an x-request-timeout-ms header. Raises: InvalidRequest."""
-    if not (text.isascii() and text.isdigit() and len(text) < 12):
+    if not is_count(text):
         raise InvalidRequest(
             f"x-request-timeout-ms must be a non-negative integer, got '{shown(text)}'"
         )

@@ -13,6 +13,7 @@ none is held.
 """
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
@@ -20,9 +21,8 @@ import grpc
 
 from protos import health_pb2
 from protos import inference_pb2 as pb
-from serving.core.admission import RAW_BYTES_FACTOR
-from serving.core.errors import DeadlineExceeded, GrpcStatus, ServeError
-from serving.core.grpc_codec import GrpcRequest, parse
+from serving.core.errors import DeadlineExceeded, GrpcStatus, ServeError, UnknownModel, shown
+from serving.core.grpc_codec import GrpcRequest, message_cost, parse
 from serving.core.json_codec_reply import BatchOutputs
 from serving.settings import LimitSettings
 from serving.worker.dataplane import DataPlane
@@ -41,6 +41,9 @@ _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 Context = Any  # grpc.aio.ServicerContext, which is generic over message types we do not use
 Unary = Callable[[bytes, Context], Awaitable[bytes]]
+Stream = Callable[[bytes, Context], AsyncIterator[bytes]]
+
+log = logging.getLogger("driftgate.serving")
 
 
 class Call:
@@ -78,24 +81,34 @@ class Handlers:
 
     async def infer(self, data: bytes, context: Context) -> bytes:
         """ModelInfer. Raises: ServeError."""
-        request = GrpcRequest(data)
-        left_s = context.time_remaining()
-        if left_s is not None and left_s <= 0:
-            raise DeadlineExceeded("the deadline of the call has passed")
         future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        task = self._plane.infer(
-            lambda: request,
-            request.model,
-            request.version,
-            int(left_s * 1e9) if left_s is not None and left_s < 1e9 else 0,
-            len(data) * RAW_BYTES_FACTOR,
-            Call(future, context),
-        )
+        task = self._submit(data, Call(future, context), context.time_remaining())
         try:
             return await future
         except asyncio.CancelledError:
             task.version.cancel(task)
             raise
+
+    def _submit(self, data: bytes, call: Call, left_s: float | None) -> Task:
+        """Parse and queue. The message is let go of here: it may be many times its bytes."""
+        plane = self._plane
+        model = ""
+        try:
+            request = GrpcRequest(data)
+            model = request.model
+            if left_s is not None and left_s <= 0:
+                raise DeadlineExceeded("the deadline of the call has passed")
+        except ServeError as error:
+            plane.count_refused(model, call.protocol, error)
+            raise
+        return plane.infer(
+            lambda: request,
+            model,
+            request.version,
+            int(left_s * 1e9) if left_s is not None and left_s < 1e9 else 0,
+            message_cost(len(data), request.raw_bytes, plane.limits.body_bytes_max),
+            call,
+        )
 
     async def server_live(self, data: bytes, _: Context) -> bytes:
         parse(pb.ServerLiveRequest, data)
@@ -119,11 +132,11 @@ class Handlers:
         described = self._metadata.model(request.name, request.version)
         return pb.ModelMetadataResponse(**described).SerializeToString()
 
-    async def health_check(self, data: bytes, context: Context) -> bytes:
+    async def health_check(self, data: bytes, _: Context) -> bytes:
         request = parse(health_pb2.HealthCheckRequest, data)
         status = self._health(request.service)
         if status == health_pb2.HealthCheckResponse.SERVICE_UNKNOWN:
-            await context.abort(grpc.StatusCode.NOT_FOUND, "unknown service")
+            raise UnknownModel(f"unknown service '{shown(request.service)}'")
         return health_pb2.HealthCheckResponse(status=status).SerializeToString()
 
     async def health_watch(self, data: bytes, _: Context) -> AsyncIterator[bytes]:
@@ -152,18 +165,35 @@ class Handlers:
 
 
 def _guard(handler: Unary) -> Unary:
-    """The one place where errors become statuses."""
-
     async def guarded(data: bytes, context: Context) -> bytes:
         try:
             return await handler(data, context)
-        except ServeError as error:
-            if error.grpc_status is GrpcStatus.UNAVAILABLE:
-                context.set_trailing_metadata((("grpc-retry-pushback-ms", RETRY_PUSHBACK_MS),))
-            await context.abort(_CODES[int(error.grpc_status)], error.message)
+        except Exception as error:
+            await _abort(context, error)
             raise AssertionError("abort raises") from error
 
     return guarded
+
+
+def _guard_stream(handler: Stream) -> Stream:
+    async def guarded(data: bytes, context: Context) -> AsyncIterator[bytes]:
+        try:
+            async for reply in handler(data, context):
+                yield reply
+        except Exception as error:
+            await _abort(context, error)
+
+    return guarded
+
+
+async def _abort(context: Context, error: Exception) -> None:
+    """The one place where errors become statuses; the engine's own would name our classes."""
+    if not isinstance(error, ServeError):
+        log.error("a call failed", exc_info=error)
+        error = ServeError("internal error")
+    if error.grpc_status is GrpcStatus.UNAVAILABLE:
+        context.set_trailing_metadata((("grpc-retry-pushback-ms", RETRY_PUSHBACK_MS),))
+    await context.abort(_CODES[int(error.grpc_status)], error.message)
 
 
 class GrpcServer:
@@ -200,7 +230,7 @@ class GrpcServer:
         }
         health = {
             "Check": grpc.unary_unary_rpc_method_handler(_guard(handlers.health_check)),
-            "Watch": grpc.unary_stream_rpc_method_handler(handlers.health_watch),
+            "Watch": grpc.unary_stream_rpc_method_handler(_guard_stream(handlers.health_watch)),
         }
         return (
             grpc.method_handlers_generic_handler(INFERENCE, methods),

@@ -91,7 +91,7 @@ class Exchange:
     def start(self) -> None:
         """The body is complete: decode and queue it, or answer with what is wrong."""
         self._release()
-        head = self.head
+        head, plane = self.head, self._plane
         chunks = self._chunks
         self._chunks = []
         try:
@@ -99,7 +99,11 @@ class Exchange:
             timeout_ns = check_timeout_ms(head.timeout_ms) if head.timeout_ms else 0
             if head.content_encoding:
                 body = self._inflate(body, check_encoding(head.content_encoding))
-            plane = self._plane
+        except ServeError as error:
+            plane.count_refused(self.target[0], self.protocol, error)
+            self.fail(error)
+            return
+        try:
             self._task = plane.infer(
                 partial(
                     HttpRequest,
@@ -118,7 +122,9 @@ class Exchange:
             self.fail(error)
         except Exception:
             log.exception("queueing a request failed")
-            self.fail(ServeError("internal error"))
+            crash = ServeError("internal error")
+            plane.count_refused(self.target[0], self.protocol, crash)
+            self.fail(crash)
 
     def _inflate(self, body: bytes, encoding: str) -> bytes:
         """Bounded by what comes out, whatever went in. Raises: TooLarge, InvalidRequest."""

@@ -387,6 +387,87 @@ def test_packed_bodies_that_lie_are_refused(worker, encoding):
     assert sent(pack(GOOD)).status == 200
 
 
+NO_NUMBERS = ["\u00b2", "\u00b9\u00b2", "-1", "+1", "1e3", "1_0", "0x1", "1 1", "9" * 25]
+
+
+@pytest.mark.parametrize("text", NO_NUMBERS)
+@pytest.mark.parametrize("header", ["Inference-Header-Content-Length", "X-Request-Timeout-Ms"])
+def test_a_header_that_is_no_number_is_refused_by_name(worker, header, text):
+    status, data, _ = worker.request("POST", "/v2/models/identity/infer", GOOD, {header: text})
+    refused(
+        Reply(status, json.loads(data)["error"]),
+        400,
+        "must be a non-negative integer",
+        f"got '{text}'",
+    )
+
+
+def test_every_refused_request_is_counted_also_one_that_could_not_be_read(worker, channel):
+    def counted(model: str, protocol: str) -> float:
+        return worker.metric("driftgate_requests_total", model, "unknown", protocol, "400")
+
+    def bad(**headers: str) -> None:
+        assert worker.infer("identity", b"x", **headers)[0] == 400
+
+    http, grpc_known, grpc_unknown = (
+        ("identity", "http"), ("identity", "grpc"), ("unknown", "grpc")
+    )  # fmt: skip
+    before = {key: counted(*key) for key in (http, grpc_known, grpc_unknown)}
+    bad()
+    bad(Content_Encoding="gzip")
+    bad(X_Request_Timeout_Ms="soon")
+    refused(grpc_reply(channel, b"\xff\xff"), 400)
+    without_value = pb.ModelInferRequest(model_name="identity")
+    without_value.parameters["p"].SetInParent()
+    refused(grpc_reply(channel, without_value.SerializeToString()), 400, "'p' has no value")
+    refused(grpc_reply(channel, pb.ModelInferRequest(model_name="identity").SerializeToString()),
+            400, "missing required input")  # fmt: skip
+    assert {key: counted(*key) - before[key] for key in before} == {
+        http: 3, grpc_known: 1, grpc_unknown: 2,
+    }  # fmt: skip
+
+
+METHODS = (
+    "/grpc.health.v1.Health/Watch", "/grpc.health.v1.Health/Check", INFER,
+    *(f"/inference.GRPCInferenceService/{name}" for name in
+      ("ServerLive", "ServerReady", "ModelReady", "ServerMetadata", "ModelMetadata")),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_bytes_that_are_no_message_are_refused_by_every_method(channel, method):
+    with pytest.raises(grpc.RpcError) as caught:
+        list(channel.unary_stream(method)(b"\xff\xff", timeout=WAIT_S))
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert caught.value.details() == "the message is not valid protobuf of this method"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("POST", "/v2/models/identity/labels", 200),
+        ("POST", "/v2/models/identity/labels/", 200),
+        ("POST", "/v2/models/identity/infer/", 200),
+        ("GET", "/v2/", 200),
+        ("GET", "/v2/models/identity/ready/", 200),
+        ("GET", "/v2//", 404),
+        ("GET", "/v2/models/identity//", 404),
+        ("GET", "/v2/models/identity/labels/", 405),
+        ("PUT", "/v2", 405),
+    ],
+)
+def test_a_path_may_end_in_a_slash_and_none_is_redirected(worker, method, path, status):
+    connection = HTTPConnection(HOST, worker.http_port, timeout=WAIT_S)
+    body = {"labels": b"[]", "infer": GOOD}.get(path.strip("/").split("/")[-1], b"")
+    connection.request(method, path, body)
+    response = connection.getresponse()
+    document = json.loads(response.read())
+    connection.close()
+    assert response.status == status
+    assert status == 200 or list(document) == ["error"]
+    assert (response.getheader("Allow") is not None) == (status == 405)
+
+
 def test_messages_beyond_the_limit_are_refused_also_when_they_are_packed(worker):
     message = pb.ModelInferRequest(model_name="identity", raw_input_contents=[bytes(4_000_000)])
     message.inputs.add(name="x", datatype="FP32", shape=[333_333, 3])

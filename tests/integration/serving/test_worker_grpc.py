@@ -1,7 +1,10 @@
 """gRPC on a real worker, with generic byte calls."""
 
+import asyncio
+import gc
 import time
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import grpc
 import numpy as np
@@ -9,6 +12,9 @@ import pytest
 
 from protos import channel_pb2, health_pb2
 from protos import inference_pb2 as pb
+from serving.core.grpc_codec import GrpcRequest
+from serving.settings import LimitSettings
+from serving.worker.grpc_server import Handlers, _guard, _guard_stream
 from tests.integration.serving import onnx_models
 from tests.integration.serving.harness import eventually
 
@@ -188,3 +194,59 @@ def test_a_health_watch_tells_of_the_drain(start_worker):
         assert next(statuses) == health_pb2.HealthCheckResponse.NOT_SERVING
         stream.cancel()
     assert worker.process.wait(30) == 0
+
+
+def test_what_no_handler_foresaw_is_an_internal_error_that_names_nothing_of_ours():
+    class Context:
+        said = None
+
+        async def abort(self, code, details):
+            self.said = code, details
+            raise grpc.aio.AbortError
+
+    async def unary(data, context):
+        raise RuntimeError("/home/secret")
+
+    async def stream(data, context):
+        yield b"first"
+        raise RuntimeError("/home/secret")
+
+    async def main():
+        context = Context()
+        with pytest.raises(grpc.aio.AbortError):
+            await _guard(unary)(b"", context)
+        assert context.said == (grpc.StatusCode.INTERNAL, "internal error")
+        context = Context()
+        replies = _guard_stream(stream)(b"", context)
+        assert await anext(replies) == b"first"
+        with pytest.raises(grpc.aio.AbortError):
+            await anext(replies)
+        assert context.said == (grpc.StatusCode.INTERNAL, "internal error")
+
+    asyncio.run(main())
+
+
+def test_a_waiting_call_does_not_hold_its_parsed_message():
+    def alive():
+        return sum(isinstance(thing, GrpcRequest) for thing in gc.get_objects())
+
+    class Plane:
+        limits = LimitSettings()
+
+        def infer(self, parse, *_):
+            assert isinstance(parse(), GrpcRequest)
+            return SimpleNamespace(version=SimpleNamespace(cancel=lambda _: None))
+
+    class Context:
+        time_remaining = staticmethod(lambda: None)
+
+    async def main():
+        before = alive()
+        data = request_of("m", X).SerializeToString()
+        call = asyncio.create_task(Handlers(Plane(), None).infer(data, Context()))
+        await asyncio.sleep(0)
+        assert not call.done()
+        assert alive() == before
+        call.cancel()
+
+    asyncio.run(main())

@@ -8,7 +8,7 @@ import pytest
 from protos import inference_pb2 as pb
 from serving.core.datatypes import Datatype
 from serving.core.errors import InvalidRequest, ServeError, Unsupported
-from serving.core.grpc_codec import GrpcRequest
+from serving.core.grpc_codec import GrpcRequest, message_cost
 from serving.core.request import read_envelope
 from serving.core.request_http import HttpRequest
 from serving.core.signature import Signature, TensorSpec, count_rows
@@ -279,3 +279,23 @@ def test_unsupported_is_told_apart_from_wrong():
         HttpRequest(
             json.dumps(entry(parameters={"shared_memory_region": "r"})).encode(), None, 9
         ).tensors(ONE, 4)
+
+
+def test_of_wanted_outputs_no_more_are_looked_at_than_there_are():
+    message = pb.ModelInferRequest(model_name="m")
+    data = message.SerializeToString() + b"\x32\x00" * 100_000
+    request = GrpcRequest(data)
+    with pytest.raises(InvalidRequest, match="unexpected inference output ''"):
+        request.wanted(ONE)
+    twice = pb.ModelInferRequest(outputs=[{"name": "y"}, {"name": "y"}, {"name": "y"}])
+    with pytest.raises(InvalidRequest, match="output 'y' already exists"):
+        GrpcRequest(twice.SerializeToString()).wanted(ONE)
+
+
+def test_a_message_costs_what_it_grows_to():
+    raw = pb.ModelInferRequest(model_name="m", raw_input_contents=[bytes(1000), bytes(500)])
+    data = raw.SerializeToString()
+    assert GrpcRequest(data).raw_bytes == 1500
+    assert message_cost(len(data), 1500, 10**6) == 1500 * 3 + (len(data) - 1500) * 24
+    # One of the largest size has names beside it, and must fit an empty budget all the same.
+    assert message_cost(10**6 + 60_000, 0, 10**6) == 24 * 10**6
