@@ -1,14 +1,17 @@
 """The prediction log as one Parquet file: a row per prediction, typed columns.
 
 Columns: prediction_id, row, ts, model, version, role, rollout, status,
-latency_ms, weight, then `input.NAME` and `output.NAME`: one column per element
-for tensors of one dimension and at most `wide_max` elements, a list column for
-others, `.sha256` for those too large to be logged. With labels: label, label_ts.
-Versions with other tensors in the same file have nulls there.
+latency_ms, weight, then `input.NAME` and `output.NAME`, see `export_columns`.
+With labels: label, label_ts. Versions with other tensors in the same file have
+nulls there.
+
+What is exported is what the log held at the start. It is read twice, first for
+the columns and labels; memory is bounded by one row group.
 """
 
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +24,7 @@ from eventlog.core.arrow_codec import decode_predictions
 from eventlog.core.grouping import Key, concatenate, key_of
 from eventlog.core.labels import decode_labels
 from eventlog.core.prediction_id import IdCodec, InvalidPredictionId
-from eventlog.core.predictions import Array, PredictionRows, Status, tensors
+from eventlog.core.predictions import PredictionRows, Status, rows_bytes
 from eventlog.core.record import (
     LABELS,
     PREDICTIONS,
@@ -30,13 +33,13 @@ from eventlog.core.record import (
     RecordKind,
     StoredRecord,
 )
-from eventlog.log import Log
+from eventlog.export_columns import Columns, tensor_columns
+from eventlog.export_labels import LabelShelf
+from eventlog.log import Log, scan
 
-READ_RECORDS = 64
 ROW_GROUP_ROWS = 65_536
+ROW_GROUP_BYTES = 64 * 1024 * 1024  # of values; in memory they are there a few times over
 WIDE_MAX = 256
-
-RowKey = tuple[str, int]  # producer, sequence
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +66,11 @@ class Exported:
 class _Survey:
     """The first pass: which columns there are, and every label."""
 
-    schema: Any = None
+    end: Mapping[str, int]
+    labels: LabelShelf
+    columns: Columns = field(default_factory=Columns)
     models: set[str] = field(default_factory=set)
-    labels: dict[RowKey, tuple[float | str, int]] = field(default_factory=dict)
+    schema: Any = None
 
 
 def export_parquet(log: Log, output: Path, selection: Selection, ids: IdCodec) -> Exported:
@@ -74,11 +79,17 @@ def export_parquet(log: Log, output: Path, selection: Selection, ids: IdCodec) -
     Raises: LogError if nothing is selected, or more than one model is without
             one being named; OSError.
     """
-    survey = _survey(log, selection, ids)
-    if survey.schema is None:
-        raise LogError("no predictions match")
-    if selection.model is None and len(survey.models) > 1:
-        raise LogError(f"the log has several models, name one: {', '.join(sorted(survey.models))}")
+    with closing(LabelShelf()) as labels:
+        survey = _survey(log, selection, ids, labels)
+        if survey.schema is None:
+            raise LogError("no predictions match")
+        if selection.model is None and len(survey.models) > 1:
+            names = ", ".join(sorted(survey.models))
+            raise LogError(f"the log has several models, name one: {names}")
+        return _write(log, output, selection, survey, ids)
+
+
+def _write(log: Log, output: Path, selection: Selection, survey: _Survey, ids: IdCodec) -> Exported:
     scratch = output.with_name(output.name + ".new")
     rows = labelled = 0
     try:
@@ -91,65 +102,58 @@ def export_parquet(log: Log, output: Path, selection: Selection, ids: IdCodec) -
         os.replace(scratch, output)
     finally:
         scratch.unlink(missing_ok=True)
-    return Exported(rows, labelled, len(survey.labels) - labelled)
+    return Exported(rows, labelled, survey.labels.count() - labelled)
 
 
-def all_records(log: Log) -> Iterator[StoredRecord]:
-    """Every record, from the start to what is there now."""
-    position: dict[str, int] = {}
-    while batch := log.read(position, READ_RECORDS):
-        for stored in batch:
-            position[stored.partition] = stored.offset
-            yield stored
-
-
-def _survey(log: Log, selection: Selection, ids: IdCodec) -> _Survey:
-    survey = _Survey()
+def _survey(log: Log, selection: Selection, ids: IdCodec, labels: LabelShelf) -> _Survey:
+    survey = _Survey(log.end(), labels)
     seen: set[str] = set()
-    schemas: list[Any] = []
-    for stored in all_records(log):
+    for stored in scan(log, survey.end):
         record = stored.record
         if record.kind is not RecordKind.DATA:
             continue
         if record.stream == LABELS and selection.labels:
-            _collect_labels(stored, selection, ids, survey)
+            _collect_labels(stored, selection, ids, labels)
         elif record.stream == PREDICTIONS and _selected(stored, selection):
             survey.models.add(record.headers["model"])
             if record.headers["schema"] not in seen and (rows := _decode(stored)) is not None:
                 seen.add(record.headers["schema"])
-                schemas.append(_table(rows, record.producer, selection, ids).schema)
-    if schemas:
-        schema = pa.unify_schemas(schemas, promote_options="permissive")
+                survey.columns.add(_table(rows, record.producer, selection, ids).schema)
+    if seen:
         if selection.labels:
-            text = any(isinstance(value, str) for value, _ in survey.labels.values())
-            schema = schema.append(pa.field("label", pa.string() if text else pa.float64()))
-            schema = schema.append(pa.field("label_ts", pa.timestamp("ns", "UTC")))
-        survey.schema = schema
+            value = pa.string() if labels.has_text() else pa.float64()
+            survey.columns.add(
+                pa.schema([("label", value), ("label_ts", pa.timestamp("ns", "UTC"))])
+            )
+        survey.schema = survey.columns.schema()
     return survey
 
 
 def _collect_labels(
-    stored: StoredRecord, selection: Selection, ids: IdCodec, survey: _Survey
+    stored: StoredRecord, selection: Selection, ids: IdCodec, shelf: LabelShelf
 ) -> None:
-    """The last label of a row counts."""
-    model, labels = decode_labels(stored.record)
+    try:
+        model, labels = decode_labels(stored.record)
+    except RecordError:
+        return  # as with rows: an export goes on
     if selection.model not in (None, model):
         return
+    found = []
     for label in labels:
         try:
-            found = ids.decode(label.prediction_id)
+            request = ids.decode(label.prediction_id)
         except InvalidPredictionId:
             continue  # the gateway refuses them; keys may have been rotated away since
-        key = (found.producer, found.sequence + label.row)
-        survey.labels[key] = (label.value, label.ts_ns)
+        found.append((request.producer, request.sequence + label.row, label))
+    shelf.put(model, found)
 
 
 def _row_groups(log: Log, selection: Selection, survey: _Survey, ids: IdCodec) -> Iterator[Any]:
-    """Tables of about ROW_GROUP_ROWS rows; arrays are joined first, since a step
-    per column and record would cost more than the rows themselves."""
+    """Tables of bounded size; arrays are joined first, since a step per column
+    and record would cost more than the rows themselves."""
     waiting: dict[tuple[str, Key], list[PredictionRows]] = {}
-    count = 0
-    for stored in all_records(log):
+    count = size = 0
+    for stored in scan(log, survey.end):
         record = stored.record
         if record.kind is not RecordKind.DATA or record.stream != PREDICTIONS:
             continue
@@ -157,9 +161,10 @@ def _row_groups(log: Log, selection: Selection, survey: _Survey, ids: IdCodec) -
             continue
         waiting.setdefault((record.producer, key_of(rows)), []).append(rows)
         count += len(rows)
-        if count >= ROW_GROUP_ROWS:
+        size += rows_bytes(rows)
+        if count >= ROW_GROUP_ROWS or size >= ROW_GROUP_BYTES:
             yield _joined(waiting, selection, survey, ids)
-            waiting, count = {}, 0
+            waiting, count, size = {}, 0, 0
     if waiting:
         yield _joined(waiting, selection, survey, ids)
 
@@ -176,7 +181,7 @@ def _joined(
         table = _table(rows, producer, selection, ids)
         if selection.labels:
             table = _with_labels(table, rows, producer, survey)
-        tables.append(_fit(_in_time(table, rows, selection), survey.schema))
+        tables.append(survey.columns.fit(_in_time(table, rows, selection)))
     return pa.concat_tables(tables)
 
 
@@ -216,12 +221,8 @@ def _table(rows: PredictionRows, producer: str, selection: Selection, ids: IdCod
         "status": pa.array([status_name(value) for value in rows.status.tolist()]),
         "latency_ms": pa.array(rows.latency_ns / 1e6),
         "weight": pa.array(rows.weight),
+        **tensor_columns(rows, selection.wide_max),
     }
-    for key, array in tensors(rows):
-        columns |= _tensor_columns(key, array, rows.datatypes.get(key), selection.wide_max)
-    for key, omitted in rows.omitted.items():
-        digests = [bytes(digest).hex() for digest in omitted.digests]
-        columns[f"{_dotted(key)}.sha256"] = pa.array(digests)
     return pa.table(columns)
 
 
@@ -236,36 +237,8 @@ def status_name(value: int) -> str:
     return Status(value).name.lower() if value in tuple(Status) else str(value)
 
 
-def _tensor_columns(
-    key: str, array: Array, datatype: str | None, wide_max: int
-) -> Mapping[str, Any]:
-    name = _dotted(key)
-    if array.ndim == 1:
-        return {name: _values(array, datatype)}
-    flat = array.reshape(len(array), -1)
-    if array.ndim == 2 and flat.shape[1] <= wide_max:
-        columns = range(flat.shape[1])
-        return {f"{name}.{i}": _values(np.ascontiguousarray(flat[:, i]), datatype) for i in columns}
-    offsets = np.arange(0, flat.size + 1, max(flat.shape[1], 1), dtype=np.int64)
-    if flat.shape[1] == 0:
-        offsets = np.zeros(len(array) + 1, dtype=np.int64)
-    values = _values(flat.ravel(), datatype)
-    return {name: pa.LargeListArray.from_arrays(pa.array(offsets), values)}
-
-
-def _values(array: Array, datatype: str | None) -> Any:
-    """Types that every Parquet reader knows: 16-bit floats become 32-bit ones."""
-    if datatype == "BF16":
-        return pa.array((array.astype(np.uint32) << 16).view(np.float32))
-    if array.dtype == np.float16:
-        return pa.array(array.astype(np.float32))
-    if array.dtype.hasobject:
-        return pa.array(array.tolist(), pa.binary())
-    return pa.array(array)
-
-
 def _with_labels(table: Any, rows: PredictionRows, producer: str, survey: _Survey) -> Any:
-    found = [survey.labels.get((producer, number)) for number in rows.sequences().tolist()]
+    found = survey.labels.of_rows(rows, producer)
     kind = survey.schema.field("label").type
     text = kind == pa.string()
     values = [None if item is None else str(item[0]) if text else item[0] for item in found]
@@ -274,20 +247,5 @@ def _with_labels(table: Any, rows: PredictionRows, producer: str, survey: _Surve
     return table.append_column("label_ts", pa.array(times, pa.timestamp("ns", "UTC")))
 
 
-def _fit(table: Any, schema: Any) -> Any:
-    """`table` with the columns of `schema`, nulls where it has none."""
-    arrays = [
-        table.column(item.name).cast(item.type)
-        if item.name in table.column_names
-        else pa.nulls(table.num_rows, item.type)
-        for item in schema
-    ]
-    return pa.Table.from_arrays(arrays, schema=schema)
-
-
 def _constant(value: str, count: int) -> Any:
     return pa.array([value] * count, pa.string())
-
-
-def _dotted(key: str) -> str:
-    return key.replace(":", ".", 1)

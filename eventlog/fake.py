@@ -43,6 +43,11 @@ class MemoryLog:
         counts = shares({name: len(stored) for name, stored in backlog.items()}, limit)
         return [record for name, count in counts.items() for record in backlog[name][:count]]
 
+    def end(self) -> dict[str, int]:
+        with self._lock:
+            self._check_open()
+            return {name: len(stored) for name, stored in self._partitions.items()}
+
     def locate(self, producer: str, sequence: int) -> StoredRecord | None:
         with self._lock:
             self._check_open()

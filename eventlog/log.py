@@ -1,6 +1,6 @@
-"""The `Log` protocol, and what its implementations may raise."""
+"""The `Log` protocol, what its implementations may raise, and reading it through."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
 from eventlog.core.record import LogError, Position, Record, StoredRecord
@@ -34,7 +34,25 @@ class Log(Protocol):
         means that nothing more is there now.
         """
 
+    def end(self) -> dict[str, int]:
+        """The last offset of every partition: from here on, what comes is new."""
+
     def locate(self, producer: str, sequence: int) -> StoredRecord | None:
         """The DATA record of predictions that holds a row; None if there is none."""
 
     def close(self) -> None: ...
+
+
+SCAN_RECORDS = 32  # at a time: 24 MiB at most
+NOWHERE = 1 << 62  # an offset beyond every record: "read nothing of this partition"
+
+
+def scan(log: Log, end: Mapping[str, int]) -> Iterator[StoredRecord]:
+    """Every record up to `end`, whatever is written meanwhile."""
+    position = {name: NOWHERE for name, last in end.items() if last == 0}
+    while batch := log.read(position, SCAN_RECORDS):
+        for stored in batch:
+            last = end.get(stored.partition, 0)
+            position[stored.partition] = stored.offset if stored.offset < last else NOWHERE
+            if stored.offset <= last:
+                yield stored

@@ -145,6 +145,11 @@ def datatype_of(rows: PredictionRows, key: str, array: Array) -> str:
     return datatype
 
 
+def float32_of_bf16(array: Array) -> NDArray[np.float32]:
+    """The values of BF16, which travels as uint16; exact."""
+    return (array.astype(np.uint32) << 16).view(np.float32)
+
+
 def array_bytes(array: Array) -> int:
     """What the array's values take in a record; BYTES with their offsets."""
     if array.dtype.hasobject:

@@ -22,6 +22,7 @@ from eventlog import (
 )
 from eventlog.core.labels import Label
 from eventlog.core.marks import end_record, gap_record, heartbeat_record
+from eventlog.log import scan
 
 A, B, C = "aaaaaa", "bbbbbb", "cccccc"
 
@@ -203,3 +204,28 @@ def test_a_closed_log_says_so(place: Place) -> None:
         log.read({}, 1)
     with pytest.raises(LogClosed):
         log.locate(A, 0)
+
+
+def test_the_end_is_the_last_offset_of_every_partition(place: Place) -> None:
+    log = place.write(A)
+    assert place.read().end().get(A, 0) == 0
+    log.append([data(A, first) for first in range(3)])
+    place.write(B).append([data(B, 0)])
+    reader = place.read()
+    assert reader.end() == {A: 3, B: 1}
+    log.append([data(A, 3)])
+    assert reader.end() == {A: 4, B: 1}
+
+
+def test_a_scan_ends_where_it_was_told(place: Place) -> None:
+    log = place.write(A)
+    log.append([data(A, first) for first in range(100)])
+    reader = place.read()
+    end = reader.end()
+    found = []
+    for stored in scan(reader, end):
+        found.append(stored.offset)
+        log.append([data(A, 100 + len(found))])
+        if len(found) == 1:
+            place.write(B).append([data(B, 0)])
+    assert found == list(range(1, 101))
