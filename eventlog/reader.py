@@ -21,9 +21,11 @@ from eventlog.core.intervals import Intervals
 from eventlog.core.record import Position, StoredRecord, runs_of
 from eventlog.log import LogClosed, StorageError
 from eventlog.segment import (
+    Glance,
     SegmentDamaged,
     connect_reader,
     damage,
+    glance_back,
     last_offset,
     locate_record,
     read_meta,
@@ -38,6 +40,7 @@ LOCATED_MAX = 16
 # A directory's time stamp has the kernel's tick (up to 10 ms): a listing younger
 # than that may have missed a file of the same tick.
 LISTING_SETTLED_NS = 50_000_000
+GLANCES = 256  # at a time
 
 logger = logging.getLogger(__name__)
 
@@ -83,6 +86,27 @@ class SpoolReader:
             if found is not None:
                 self._located.append(found)
             return found
+
+    def backward(self, producer: str, end: int) -> Iterator[Glance]:
+        """DATA and GAP records of prediction rows up to offset `end`, the last first.
+
+        A segment that cannot be read, or is gone meanwhile, is passed over.
+        """
+        with self._lock:
+            self._refresh()
+            names = list(self._segments.get(producer, ()))
+        for name in reversed(names):
+            before = end + 1
+            while glances := self._glances(name, before):
+                yield from glances
+                before = glances[-1].offset
+
+    def fetch(self, producer: str, offset: int) -> StoredRecord | None:
+        """One record; None if it is gone or cannot be read."""
+        with self._lock:
+            self._refresh()
+            found = self._read_partition(producer, offset - 1, 1)
+            return found[0] if found and found[0].offset == offset else None
 
     def end(self) -> dict[str, int]:
         """The last offset of every partition."""
@@ -146,7 +170,7 @@ class SpoolReader:
         return 0
 
     def _read_partition(self, producer: str, after: int, limit: int) -> list[StoredRecord]:
-        names = self._segments[producer]
+        names = self._segments.get(producer, [])
         found: list[StoredRecord] = []
         for index, name in enumerate(names):
             if index + 1 < len(names) and names[index + 1].first_offset <= after + 1:
@@ -176,6 +200,15 @@ class SpoolReader:
             replacement = name.replacement()
             with self._open(replacement) as connection:
                 return read_records(connection, replacement, after, limit)
+
+    def _glances(self, name: SegmentName, before: int) -> list[Glance]:
+        with self._lock:
+            try:
+                with self._open(name) as connection:
+                    return glance_back(connection, before, GLANCES)
+            except StorageError as error:
+                self._report(name, error)
+                return []
 
     def _locate(self, producer: str, sequence: int) -> StoredRecord | None:
         names = self._segments.get(producer, [])

@@ -51,6 +51,11 @@ _INSERT = "INSERT INTO records VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _COLUMNS = '"offset", stream, kind, reason, first, stop, rows, watermark_ns, headers, crc, body'
 _READ = f'SELECT {_COLUMNS} FROM records WHERE "offset" > ? ORDER BY "offset" LIMIT ?'  # noqa: S608
 _READ_BACK = f'SELECT {_COLUMNS} FROM records WHERE "offset" < ? ORDER BY "offset" DESC'  # noqa: S608
+# Without bodies: what a look from the back passes over costs no pages of theirs.
+_GLANCE = (
+    'SELECT "offset", kind, watermark_ns, headers FROM records WHERE "offset" < ?'
+    " AND kind IN (1, 2) AND stream = 'predictions' ORDER BY \"offset\" DESC LIMIT ?"
+)
 _LOCATE = (
     f"SELECT {_COLUMNS} FROM records WHERE kind = 1 AND stream = 'predictions'"  # noqa: S608
     " AND stop > ? AND first <= ? ORDER BY stop"
@@ -87,6 +92,19 @@ class Tally:
 
     data: int
     gaps: Mapping[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """A DATA or GAP record of predictions without its body; not held against its checksum.
+
+    newest_ns: the latest arrival in DATA; for a GAP, how far its producer had come.
+    """
+
+    offset: int
+    kind: RecordKind
+    model: str
+    newest_ns: int
 
 
 def connect(path: Path) -> sqlite3.Connection:
@@ -275,6 +293,24 @@ def locate_record(
         if any(first <= sequence < first + count for first, count in runs_of(stored.record)):
             return stored
     return None
+
+
+def glance_back(connection: sqlite3.Connection, before: int, limit: int) -> list[Glance]:
+    """Records of prediction rows below offset `before`, the last first.
+
+    Raises: sqlite3.Error, SegmentDamaged.
+    """
+    try:
+        return [_glance(row) for row in connection.execute(_GLANCE, (before, limit))]
+    except (ValueError, TypeError, AttributeError) as exc:
+        raise SegmentDamaged("a record's headers are malformed") from exc
+
+
+def _glance(row: tuple[int, int, int, str]) -> Glance:
+    offset, kind, watermark_ns, text = row
+    headers = json.loads(text)
+    newest_ns = int(headers.get("ts_max_ns", watermark_ns))
+    return Glance(offset, RecordKind(kind), headers.get("model", ""), newest_ns)
 
 
 def last_offset(connection: sqlite3.Connection) -> int:

@@ -1,7 +1,7 @@
 """The embedded Log: one directory, a row of segments per producer."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from eventlog.core.prediction_id import check_producer
@@ -9,6 +9,7 @@ from eventlog.core.record import PREDICTIONS, Position, Record, StoredRecord, ru
 from eventlog.log import LogClosed
 from eventlog.reader import SpoolReader
 from eventlog.repair import repair_segment
+from eventlog.segment import Glance
 from eventlog.segment_files import slab_path
 from eventlog.settings import LogSettings
 from eventlog.slab import Slab, create_slab
@@ -73,8 +74,16 @@ class SqliteLog:
     def locate(self, producer: str, sequence: int) -> StoredRecord | None:
         return self._reader.locate(producer, sequence)
 
+    def backward(self, producer: str, end: int) -> Iterator[Glance]:
+        """As `SpoolReader.backward`."""
+        return self._reader.backward(producer, end)
+
+    def fetch(self, producer: str, offset: int) -> StoredRecord | None:
+        """As `SpoolReader.fetch`."""
+        return self._reader.fetch(producer, offset)
+
     def end(self) -> dict[str, int]:
-        """The last offset of every partition: from here on, what comes is new."""
+        """As `Log.end`."""
         return self._reader.end()
 
     def close(self) -> None:

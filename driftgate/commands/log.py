@@ -6,6 +6,7 @@ import re
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,12 +17,15 @@ from driftgate.config import Config, load_config
 from driftgate.errors import CliError, Exit
 
 if TYPE_CHECKING:
-    from eventlog import PredictionIds, StoredRecord
+    from eventlog import PredictionIds, PredictionRows, StoredRecord
     from eventlog.balance import LedgerLine
     from eventlog.sqlite_log import SqliteLog
 
 FOLLOW_S = 0.2
-TAIL_RECORDS = 32  # per partition, doubled until enough rows are found
+FOLLOW_RECORDS = 32  # at a time: 24 MiB at most
+# A row is logged once its request is over, so it may stand behind rows that came
+# this much later: requests end within `limits.request_s_max`, 30 s by default.
+LATE_NS = 600 * 10**9
 OUTPUTS_WIDTH = 60
 _AGO = re.compile(r"(\d+)([smhd])")
 _UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
@@ -65,7 +69,8 @@ def run_stats(args: argparse.Namespace) -> int:
 
     config = load_config(args)
     _check_directory(config)
-    lines = ledger(config.log_dir)
+    with _readable():
+        lines = ledger(config.log_dir)
     total = _total(lines)
     if args.output == "json":
         print(json.dumps({"incarnations": [_line_json(line) for line in lines], "total": total}))
@@ -88,13 +93,12 @@ def run_tail(args: argparse.Namespace) -> int:
     _check_directory(config)
     as_json = args.json or args.output == "json"
     ids = _ids(config)
-    log = SqliteLog(config.log_dir)
-    try:
+    with _readable(), closing(SqliteLog(config.log_dir)) as log:
         position = log.end()
         for row in _last_rows(log, position, args.n, args.model, ids):
             _print_row(row, as_json=as_json)
         while args.follow:
-            batch = log.read(position, 256)
+            batch = log.read(position, FOLLOW_RECORDS)
             for stored in batch:
                 position[stored.partition] = stored.offset
                 for row in _rows(stored, args.model, ids):
@@ -102,8 +106,6 @@ def run_tail(args: argparse.Namespace) -> int:
             sys.stdout.flush()
             if not batch:
                 time.sleep(FOLLOW_S)
-    finally:
-        log.close()
     return Exit.OK
 
 
@@ -124,13 +126,11 @@ def run_export(args: argparse.Namespace) -> int:
         args.labels,
         0 if args.lists else WIDE_MAX,
     )
-    log = SqliteLog(config.log_dir)
     try:
-        exported = export_parquet(log, output, selection, ids.codec)
+        with closing(SqliteLog(config.log_dir)) as log:
+            exported = export_parquet(log, output, selection, ids.codec)
     except (LogError, OSError) as error:
         raise CliError("nothing was exported", str(error)) from error
-    finally:
-        log.close()
     print(f"{output}: {exported.rows} rows", end="")
     if args.labels:
         print(f", {exported.labelled} labelled, {exported.orphans} labels without a row", end="")
@@ -151,7 +151,21 @@ def _ids(config: Config) -> "PredictionIds | None":
     from eventlog.ids import KEY_FILE
 
     # Only a gateway creates keys.
-    return PredictionIds.load(config.state_dir) if (config.state_dir / KEY_FILE).exists() else None
+    if not (config.state_dir / KEY_FILE).exists():
+        return None
+    with _readable():
+        return PredictionIds.load(config.state_dir)
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    """Say in one sentence why the log cannot be read."""
+    from eventlog import LogError
+
+    try:
+        yield
+    except (LogError, PermissionError) as error:
+        raise CliError("the prediction log cannot be read", str(error)) from error
 
 
 def _line_json(line: "LedgerLine") -> dict[str, Any]:
@@ -197,33 +211,37 @@ def _last_rows(
     model: str | None,
     ids: "PredictionIds | None",
 ) -> list[dict[str, Any]]:
-    """The last `wanted` rows by arrival, oldest first."""
-    if wanted <= 0:
-        return []
-    records = TAIL_RECORDS
-    while True:
-        start = {name: max(0, last - records) for name, last in end.items()}
-        rows = [row for stored in _until(log, start, end) for row in _rows(stored, model, ids)]
-        if sum(row["kind"] == "prediction" for row in rows) >= wanted or not any(start.values()):
-            rows.sort(key=lambda row: row["ts_ns"])
-            return rows[-wanted:]
-        records *= 2
+    """The last `wanted` rows and gaps by arrival, oldest first; no more are held at a time."""
+    from eventlog import RecordKind
 
-
-def _until(
-    log: "SqliteLog", start: Mapping[str, int], end: Mapping[str, int]
-) -> Iterator["StoredRecord"]:
-    position = dict(start)
-    while batch := [s for s in log.read(position, 256) if s.offset <= end.get(s.partition, 0)]:
-        for stored in batch:
-            position[stored.partition] = stored.offset
-            yield stored
+    best: list[dict[str, Any]] = []
+    for producer, last in end.items() if wanted > 0 else ():
+        for glance in log.backward(producer, last):
+            oldest_ns = best[0]["ts_ns"] if len(best) == wanted else 0
+            if glance.kind is RecordKind.DATA:
+                if glance.newest_ns + LATE_NS < oldest_ns:
+                    break
+                if model not in (None, glance.model):
+                    continue
+            if glance.newest_ns < oldest_ns:
+                continue
+            stored = log.fetch(producer, glance.offset)
+            found = _rows(stored, model, ids, oldest_ns, wanted) if stored else ()
+            best = sorted((*found, *best), key=lambda row: row["ts_ns"])[-wanted:]
+    return best
 
 
 def _rows(
-    stored: "StoredRecord", model: str | None, ids: "PredictionIds | None"
+    stored: "StoredRecord",
+    model: str | None,
+    ids: "PredictionIds | None",
+    since_ns: int = 0,
+    wanted: int | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """What tail prints of a record: its predictions, or its gap."""
+    """What tail prints of a record: its predictions, or its gap.
+
+    Of predictions, the last `wanted` of those that arrived at `since_ns` or later.
+    """
     from eventlog import PREDICTIONS, RecordKind, decode_predictions, parse_gap
 
     record = stored.record
@@ -241,18 +259,23 @@ def _rows(
                 "rows": gap.rows,
             }
     elif record.kind is RecordKind.DATA and model in (None, record.headers["model"]):
-        yield from _predictions(decode_predictions(record), record.producer, ids)
+        rows = decode_predictions(record)
+        order = [i for i in rows.ts_ns.argsort(kind="stable").tolist() if rows.ts_ns[i] >= since_ns]
+        chosen = sorted(order[-wanted:] if wanted else order)
+        yield from _predictions(rows, chosen, record.producer, ids)
 
 
-def _predictions(rows: Any, producer: str, ids: "PredictionIds | None") -> Iterator[dict[str, Any]]:
+def _predictions(
+    rows: "PredictionRows", chosen: Sequence[int], producer: str, ids: "PredictionIds | None"
+) -> Iterator[dict[str, Any]]:
     from eventlog.export import request_ids, status_name
 
-    names = request_ids(rows, producer, ids.codec) if ids else [""] * len(rows)
-    numbers = rows.sequences().tolist()
-    for i, name in enumerate(names):
+    names = request_ids(rows, producer, ids.codec) if ids else None
+    numbers = rows.sequences()
+    for i in chosen:
         yield {
             "kind": "prediction",
-            "prediction_id": name or f"{producer}/{numbers[i]}",
+            "prediction_id": names[i] if names else f"{producer}/{numbers[i]}",
             "row": int(rows.row[i]),
             "ts_ns": int(rows.ts_ns[i]),
             "model": rows.model,
@@ -261,9 +284,22 @@ def _predictions(rows: Any, producer: str, ids: "PredictionIds | None") -> Itera
             "rollout": rows.rollout,
             "status": status_name(int(rows.status[i])),
             "latency_ms": float(rows.latency_ns[i]) / 1e6,
-            "inputs": {key: _plain(array[i]) for key, array in rows.inputs.items()},
-            "outputs": {key: _plain(array[i]) for key, array in rows.outputs.items()},
+            "inputs": _values(rows, "input", i),
+            "outputs": _values(rows, "output", i),
         }
+
+
+def _values(rows: "PredictionRows", side: str, i: int) -> dict[str, Any]:
+    """One row's tensors by name; the digest of one that was too large to be logged."""
+    from eventlog.core.predictions import float32_of_bf16, tensors
+
+    values: dict[str, Any] = {}
+    for key, array in tensors(rows):
+        bfloat = rows.datatypes.get(key) == "BF16"
+        values[key] = _plain(float32_of_bf16(array[i : i + 1])[0] if bfloat else array[i])
+    for key, omitted in rows.omitted.items():
+        values[key] = f"sha256:{omitted.digests[i].tobytes().hex()}"
+    return {k.partition(":")[2]: v for k, v in values.items() if k.startswith(f"{side}:")}
 
 
 def _plain(value: Any) -> Any:

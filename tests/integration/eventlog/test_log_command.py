@@ -1,6 +1,5 @@
 """`driftgate log` and the Parquet export, on a real log directory."""
 
-import argparse
 import json
 from pathlib import Path
 
@@ -8,7 +7,6 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from driftgate.commands import log as log_command
 from driftgate.errors import CliError
 from eventlog import (
     GapReason,
@@ -19,6 +17,7 @@ from eventlog import (
     Status,
     fake_rows,
 )
+from tests.integration.eventlog.log_commands import run
 
 A = "aaaaaa"
 TS_NS = 1_700_000_000_123_456_789
@@ -56,13 +55,6 @@ def state_dir(tmp_path: Path) -> Path:
     writer.offer_labels("digits", labels, lambda error: None)
     assert writer.close(30)
     return tmp_path
-
-
-def run(state_dir: Path, *words: str) -> int:
-    parser = argparse.ArgumentParser()
-    log_command.register(parser.add_subparsers())
-    args = parser.parse_args(["log", words[0], "--state-dir", str(state_dir), *words[1:]])
-    return int(args.run(args))
 
 
 def test_tail_prints_the_last_rows_oldest_first(
