@@ -4,6 +4,7 @@ A process gets its configuration as one JSON document on an inherited
 descriptor: nothing secret stands in a command line, and no file is left behind.
 """
 
+import contextlib
 import ctypes
 import importlib.util
 import json
@@ -146,12 +147,13 @@ class Child:
             steady = now - self.started > STEADY_S
             self.restarts = 0 if steady else self.restarts + 1
             delay = BACKOFF_S[min(self.restarts, len(BACKOFF_S) - 1)]
-            print(
-                f"driftgate: {self.module} ended with {self.process.returncode}, "
-                f"starting it again in {delay:g} s",
-                file=sys.stderr,
-                flush=True,
-            )
+            with contextlib.suppress(OSError):  # a full disk behind it must not end everything
+                print(
+                    f"driftgate: {self.module} ended with {self.process.returncode}, "
+                    f"starting it again in {delay:g} s",
+                    file=sys.stderr,
+                    flush=True,
+                )
             self.process, self.due = None, now + delay
         elif now >= self.due and self.after():
             self.start()

@@ -5,7 +5,6 @@ Everything here may block on the disk, so it runs in threads; one at a time.
 
 import asyncio
 import sqlite3
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +19,7 @@ from eventlog import (
     ledger,
 )
 from eventlog.settings import LogSettings
+from serving.supervisor.say import say
 
 RETENTION_S = 60.0
 
@@ -44,12 +44,12 @@ class Books:
         try:
             await self._close()
         except (OSError, LogError, sqlite3.Error) as error:
-            _say(f"the log's books stay open: {error}")
+            say(f"the log's books stay open: {error}")
 
     async def _close(self) -> None:
         for closed in await self._run(close_books, self._directory):
             if closed.gaps or closed.damaged:
-                _say(
+                say(
                     f"incarnation {closed.producer} ended with {closed.acknowledged} rows, "
                     f"lost {dict(closed.gaps)}, set aside {list(closed.damaged)}"
                 )
@@ -76,7 +76,3 @@ class Books:
     async def _run(self, work: Callable[..., Any], *args: Any) -> Any:
         async with self._one_at_a_time:
             return await asyncio.to_thread(work, *args)
-
-
-def _say(line: str) -> None:
-    print(f"gateway: {line}", file=sys.stderr, flush=True)

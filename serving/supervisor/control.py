@@ -6,7 +6,6 @@ and never correctness.
 """
 
 import asyncio
-import sys
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +20,7 @@ from serving.supervisor.fleet import Fleet
 from serving.supervisor.model_bytes import FetchFailure, ModelBytes
 from serving.supervisor.models import settings_document
 from serving.supervisor.reconcile import Desired, Step, is_live, next_step
+from serving.supervisor.say import say
 from serving.supervisor.worker_state import Worker, WorkerState, load_message
 
 
@@ -231,9 +231,9 @@ class Control:
         try:
             self.command(command)
         except StoreError as error:
-            _say(f"{deployment.model}: {error}")
+            say(f"{deployment.model}: {error}")
         self.problems[deployment.model] = problem
-        _say(f"{deployment.model}: {command.reason}; {verb.name.lower()}")
+        say(f"{deployment.model}: {command.reason}; {verb.name.lower()}")
 
     @property
     def ready(self) -> bool:
@@ -274,7 +274,3 @@ class Control:
                         "loading"
                     )
         return versions
-
-
-def _say(line: str) -> None:
-    print(f"gateway: {line}", file=sys.stderr, flush=True)

@@ -16,7 +16,6 @@ import os
 import signal
 import socket
 import struct
-import sys
 import time
 import traceback
 from collections.abc import Coroutine, Sequence
@@ -32,6 +31,7 @@ from serving.supervisor.books import Books
 from serving.supervisor.config import SupervisorConfig, memory_file, worker_document
 from serving.supervisor.metrics_server import DeadTotals
 from serving.supervisor.process import ended, spawn
+from serving.supervisor.say import say
 from serving.supervisor.sockets import Sockets
 from serving.supervisor.worker_state import Heard, Worker, WorkerState, converse
 
@@ -135,7 +135,7 @@ class Fleet:
                 continue
             numbered = rows_numbered(self._config.log_dir, worker.incarnation)
             if numbered >= self._config.gateway.worker_rows_max:
-                _say(f"worker {worker.incarnation} has numbered {numbered} rows; replacing it")
+                say(f"worker {worker.incarnation} has numbered {numbered} rows; replacing it")
                 self._count_restart("worn")
                 worker.worn.set()
 
@@ -174,7 +174,7 @@ class Fleet:
             try:
                 worker = await self._launch(index)
             except Exception as error:  # the disk or the process table is full: try again
-                _say(f"worker {index} cannot be started: {error}")
+                say(f"worker {index} cannot be started: {error}")
                 self._young_ends[index] += 1
             else:
                 if self._stopping:  # told to end while it was being started
@@ -185,7 +185,8 @@ class Fleet:
                 worn.cancel()
                 if not attended.done():
                     continue  # the successor comes first
-                attended.result()
+                if fault := attended.exception():  # ours; the place must not be lost with it
+                    say(f"worker {worker.incarnation} was not seen off: {fault!r}")
             if not self._stopping:
                 ends = self._young_ends[index]
                 await asyncio.sleep(BACK_OFF_S[min(ends, len(BACK_OFF_S) - 1)])
@@ -263,7 +264,7 @@ class Fleet:
         try:
             self._tell(worker, kind, message)
         except Exception:
-            _say(traceback.format_exc())
+            say(traceback.format_exc())
 
     def _note_end(self, worker: Worker, code: int | None) -> None:
         if worker.stop_reason in {"drained", "stopped"}:
@@ -279,7 +280,7 @@ class Fleet:
         ending = worker.stop_reason or (
             signal.Signals(-code).name if code is not None and code < 0 else f"exit {code}"
         )
-        _say(f"worker {worker.incarnation} (pid {worker.pid}) ended: {ending}; replacing it")
+        say(f"worker {worker.incarnation} (pid {worker.pid}) ended: {ending}; replacing it")
 
     def _count_restart(self, reason: str) -> None:
         self.restarts[reason] = self.restarts.get(reason, 0) + 1
@@ -320,7 +321,3 @@ def _connections(path: Path, workers: int) -> mmap.mmap:
     os.replace(scratch, path)
     with path.open("r+b") as file:
         return mmap.mmap(file.fileno(), 8 * workers)
-
-
-def _say(line: str) -> None:
-    print(f"gateway: {line}", file=sys.stderr, flush=True)

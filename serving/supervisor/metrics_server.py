@@ -2,8 +2,10 @@
 
 A counter never falls: what a dead worker counted is folded into a file before its
 slab is removed, and the file names whom it has folded, so nothing counts twice.
+While the disk refuses, the slabs stay, and the next fold writes the file.
 """
 
+import contextlib
 import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -27,6 +29,7 @@ class DeadTotals:
         self._path = path
         self.totals = Totals()
         self._folded: list[str] = []  # whose slab may still lie there after a crash
+        self._unsaved: list[Path] = []  # slabs that are in the totals and not in the file
         try:
             document = json.loads(path.read_bytes())
             self._folded = [str(item) for item in document["folded"]]
@@ -39,16 +42,20 @@ class DeadTotals:
     def fold(self, slab: Path) -> None:
         """Take over a dead worker's counters and remove its slab; idempotent."""
         if slab.stem not in self._folded:
-            try:
+            with contextlib.suppress(OSError, ValueError):  # there is nothing to take over
                 self.totals.add(read_slab(slab), kinds=_KEPT)
-            except (OSError, ValueError):
-                slab.unlink(missing_ok=True)
-                return
             self._folded = [*self._folded[-255:], slab.stem]
-            cells = [[list(key), values] for key, values in self.totals.cells.items()]
-            document = {"folded": self._folded, "cells": cells}
-            write_atomically(self._path, json.dumps(document).encode())
-        slab.unlink(missing_ok=True)
+        self._unsaved.append(slab)
+        with contextlib.suppress(OSError):
+            self._save()
+
+    def _save(self) -> None:
+        cells = [[list(key), values] for key, values in self.totals.cells.items()]
+        document = {"folded": self._folded, "cells": cells}
+        write_atomically(self._path, json.dumps(document).encode())
+        while self._unsaved:
+            self._unsaved[-1].unlink(missing_ok=True)
+            self._unsaved.pop()
 
 
 def collect(dead: DeadTotals, slabs: Iterable[Path], own: Totals) -> bytes:

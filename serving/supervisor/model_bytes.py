@@ -6,7 +6,6 @@ worker has loaded is kept in the cache, so that it can be had without the regist
 
 import asyncio
 import os
-import sys
 import time
 from collections.abc import Callable, Collection, Coroutine, Mapping
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import Any
 from registry_client import Fetched, RegistryError, Source, Unavailable
 from serving.core.rollout_state import Version
 from serving.supervisor.models import ModelCache, obtain
+from serving.supervisor.say import say
 
 FETCH_RETRY_S = (1.0, 2.0, 5.0, 15.0, 60.0)
 
@@ -85,7 +85,7 @@ class ModelBytes:
         failure = FetchFailure(str(error), attempts, time.monotonic() + wait_s, passing)
         self.failures[version.digest] = failure
         if attempts == 1:
-            _say(f"{model} version {version.version} cannot be fetched: {error}")
+            say(f"{model} version {version.version} cannot be fetched: {error}")
         return failure
 
     def keep(self, digest: str) -> None:
@@ -102,7 +102,7 @@ class ModelBytes:
             await asyncio.to_thread(self._cache.keep, fetched)
         except OSError as error:
             self._cached.discard(fetched.manifest.digest)
-            _say(f"{fetched.manifest.model} cannot be cached: {error}")
+            say(f"{fetched.manifest.model} cannot be cached: {error}")
         finally:
             fetched.close()
 
@@ -123,7 +123,3 @@ class ModelBytes:
         for fetched in self.held.values():
             fetched.close()
         self.held.clear()
-
-
-def _say(line: str) -> None:
-    print(f"gateway: {line}", file=sys.stderr, flush=True)

@@ -6,7 +6,6 @@ read, or a model in it that is broken, changes nothing that serves.
 
 import asyncio
 import contextlib
-import sys
 import time
 from collections.abc import Callable
 
@@ -15,6 +14,7 @@ from serving.core.rollout_state import Command, Deployment, Origin, Refused, Ver
 from serving.store.files import StoreError
 from serving.supervisor.control import Control
 from serving.supervisor.models import CHAMPION, Champion, Look, look, resolve
+from serving.supervisor.say import say
 
 FIRST_LOOK_S_MAX = 2.0  # a registry that hangs must not keep the last good state from serving
 
@@ -80,19 +80,19 @@ class RegistryFollower:
         self.up = not seen.error
         if seen.error:
             if self.look.error != seen.error:
-                _say(f"the registry cannot be read: {seen.error}")
+                say(f"the registry cannot be read: {seen.error}")
             seen = Look(self.look.champions, seen.error, self.look.model_errors)
         else:
             self.last_sync_ns = time.time_ns()
             for model, error in seen.model_errors.items():
                 if self.look.model_errors.get(model) != error:
-                    _say(f"{model}: {error}")
+                    say(f"{model}: {error}")
         self.look = seen
         for model, champion in seen.champions.items():
             try:
                 self._follow(model, champion)
             except StoreError as error:  # heard again at the next look
-                _say(f"{model}: {error}")
+                say(f"{model}: {error}")
         self._begin()
 
     def _follow(self, model: str, champion: Champion) -> None:
@@ -119,7 +119,7 @@ class RegistryFollower:
         outcome = self._control.command(command).outcome
         if isinstance(outcome, Refused):
             self._refused[model] = (champion.serial, deployment.generation)
-            _say(f"{model}: {command.reason}, refused: {outcome.sentence}")
+            say(f"{model}: {command.reason}, refused: {outcome.sentence}")
         else:
             self._handled[model] = champion.serial
 
@@ -130,7 +130,3 @@ def _verb_for(deployment: Deployment, version: Version) -> Verb:
     if version == deployment.stable:
         return Verb.ABORT if deployment.candidate else Verb.NOTE
     return Verb.NOTE if version == deployment.candidate else Verb.START
-
-
-def _say(line: str) -> None:
-    print(f"gateway: {line}", file=sys.stderr, flush=True)

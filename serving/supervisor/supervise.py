@@ -31,6 +31,7 @@ from serving.supervisor.model_bytes import ModelBytes
 from serving.supervisor.models import ModelCache
 from serving.supervisor.process import WORKER_ARGV
 from serving.supervisor.registry import RegistryFollower
+from serving.supervisor.say import say
 from serving.supervisor.sockets import (
     CANNOT_START,
     Sockets,
@@ -60,7 +61,7 @@ class Supervisor:
         for folder in (config.run_dir, config.log_dir):
             folder.mkdir(exist_ok=True, mode=0o700)
         if aside := set_damaged_keys_aside(config.state_dir):
-            _say(
+            say(
                 f"id.keys is damaged; set aside as {aside}, labels of older predictions are refused"
             )
         self._store = ControlStore(config.state_dir, time.time_ns())
@@ -221,10 +222,6 @@ def serve(
     if reason is signal.SIGHUP:
         replace_self(config, sockets, supervisor_argv)
     return 0
-
-
-def _say(line: str) -> None:
-    print(f"gateway: {line}", file=sys.stderr, flush=True)
 
 
 def read_config(descriptor: int) -> SupervisorConfig:

@@ -54,3 +54,16 @@ def test_a_damaged_file_of_totals_or_slab_costs_only_itself(tmp_path: Path) -> N
     dead.fold(tmp_path / "x.metrics")
     dead.fold(slab(tmp_path / "a.metrics", 2))
     assert dead.totals.cells[ROWS] == [2.0]
+
+
+def test_a_disk_that_refuses_for_a_while_costs_no_count(tmp_path: Path) -> None:
+    dead = DeadTotals(tmp_path / "run" / "totals.json")  # there is no such folder yet
+    first, second = slab(tmp_path / "a.metrics", 7), slab(tmp_path / "b.metrics", 2)
+    dead.fold(first)
+    assert dead.totals.cells[ROWS] == [7.0]
+    assert first.exists()  # for the next supervisor, should this one die now
+    (tmp_path / "run").mkdir()
+    dead.fold(second)
+    assert not first.exists()
+    assert not second.exists()
+    assert DeadTotals(tmp_path / "run" / "totals.json").totals.cells[ROWS] == [9.0]

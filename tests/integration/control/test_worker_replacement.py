@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import urllib.request
 from collections.abc import Callable
@@ -59,6 +60,28 @@ def test_a_worker_that_hangs_while_it_drains_does_not_hold_up_the_reload(
     eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in old))
     eventually(lambda: len(gateway.pids()) == 2)
     assert gateway.stop() == 0
+
+
+def test_a_worker_that_dies_while_the_disk_is_full_comes_back_with_the_space(
+    make_gateway: MakeGateway,
+) -> None:
+    gateway = make_gateway()
+    gateway.push()
+    gateway.start()
+    victim = gateway.pids()[0]
+    file_bytes_max(gateway, 1)
+    os.kill(victim, signal.SIGKILL)
+    eventually(lambda: restarts(gateway, "crash") >= 1)
+    file_bytes_max(gateway, resource.RLIM_INFINITY)
+    eventually(lambda: len(gateway.pids()) == gateway.config.gateway.workers)
+    assert victim not in gateway.pids()
+    assert gateway.stop() == 0
+
+
+def file_bytes_max(gateway: FakeGateway, size: int) -> None:
+    """Let files of the supervisor and its next workers grow up to `size` bytes."""
+    hard = resource.RLIM_INFINITY
+    resource.prlimit(gateway.process.pid, resource.RLIMIT_FSIZE, (size, hard))
 
 
 @pytest.fixture

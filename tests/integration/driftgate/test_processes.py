@@ -1,5 +1,6 @@
 """`driftgate up`'s watch over its processes, with a stand-in for the real ones."""
 
+import io
 import os
 import signal
 import socket
@@ -15,6 +16,7 @@ import serving.supervisor.sockets
 from driftgate.cli import main
 from driftgate.errors import Exit
 from driftgate.processes import BACKOFF_S, Child
+from serving.supervisor.say import say
 from tests.conftest import ROOT
 
 MODULE = """
@@ -79,6 +81,19 @@ def test_a_process_that_keeps_ending_is_started_less_and_less_often(module):
         child.tend(now)
     child.process.wait(30)
     assert delays == pytest.approx(list(BACKOFF_S[1:4]))
+
+
+def test_a_full_disk_behind_standard_error_ends_nothing(module, monkeypatch):
+    child = Child("standin", {"journal": str(module / "journal"), "dies": 7})
+    child.start()
+    child.process.wait(30)
+    with open("/dev/full", "wb", buffering=0) as full:
+        monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(full, write_through=True))
+        child.tend(now := time.monotonic())
+        say("a line for nobody")
+    monkeypatch.undo()
+    assert child.process is None
+    assert child.due > now
 
 
 def test_up_stops_its_processes_and_ends_with_0(module):
