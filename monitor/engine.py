@@ -50,9 +50,9 @@ from monitor.core.block import ModelBlock, Outcome
 from monitor.core.label_book import LabelBook, Mark, PageKey
 from monitor.core.model_state import ModelState, Summary
 from monitor.core.open_blocks import ArrivedLabel, OpenBlocks, OpenModel, fill
-from monitor.core.predictions import find_output, infer_spec, loss_units
+from monitor.core.predictions import error_of, find_output, infer_spec
 from monitor.core.producers import Producer, Producers
-from monitor.core.profile import ReferenceProfile
+from monitor.core.profile import PredictionKind, ReferenceProfile
 from monitor.core.settings import CoreSettings
 from monitor.core.tree import Tree, pack, unpack
 from monitor.row_finder import RowFinder
@@ -311,11 +311,12 @@ class Engine:
         output = find_output(rows.outputs, spec) if spec else None
         if spec is None or output is None:
             return LabelFate.UNJUDGED, None
-        scale = profile.loss.scale if profile and profile.loss else 0.0
-        units = loss_units(output, spec, place, label.value, scale)
-        if units is None:
+        error = error_of(output, spec, place, label.value)
+        if error is None:
             return LabelFate.UNJUDGED, None
-        return LabelFate.JOINED, Outcome(rows.digest, int(rows.ts_ns[place]), units)
+        is_number = spec.kind is PredictionKind.NUMBER
+        outcome = Outcome(rows.digest, int(rows.ts_ns[place]), error, is_number)
+        return LabelFate.JOINED, outcome
 
     # -- storing -------------------------------------------------------------------
 

@@ -38,11 +38,15 @@ class ArmRows:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A label that found its row: when the row was predicted, by which version, its loss."""
+    """A label that found its row: when the row was predicted, by which version, how wrong.
+
+    is_number: the error is in the answer's own unit; else 0 or 1.
+    """
 
     digest: str
     predicted_ns: int
-    loss_units: int
+    error: float
+    is_number: bool = False
 
 
 @dataclass(slots=True)

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from monitor.core.block import Outcome
-from monitor.core.predictions import LOSS_UNITS
+from monitor.core.predictions import LOSS_UNITS, loss_units
 from monitor.core.rollout import Rollout
 from monitor.core.watched import Stable
 
@@ -39,13 +39,24 @@ class BlockLosses:
 def losses_of(
     outcomes: Iterable[Outcome], stable: Stable | None, rollout: Rollout | None
 ) -> BlockLosses:
-    """Outcomes of versions that are neither stable nor the candidate do not count."""
+    """Losses by stable's range, or the candidate's if stable has none; both by the same.
+
+    Outcomes of versions that are neither stable nor the candidate do not count,
+    nor do numbers while no range is known.
+    """
     losses = BlockLosses()
+    range_ = stable.yardstick.loss_scale if stable is not None else None
+    if range_ is None and rollout is not None:
+        range_ = rollout.loss_scale
     for outcome in outcomes:
+        scale = range_ if outcome.is_number else 1.0
+        if scale is None:
+            continue
+        units = loss_units(outcome.error, scale)
         if stable is not None and outcome.digest == stable.digest:
-            losses.stable.add(outcome.loss_units)
+            losses.stable.add(units)
             if rollout is not None and outcome.predicted_ns >= rollout.first_ns:
-                losses.paired.add(outcome.loss_units)
+                losses.paired.add(units)
         elif rollout is not None and outcome.digest == rollout.digest:
-            losses.candidate.add(outcome.loss_units)
+            losses.candidate.add(units)
     return losses

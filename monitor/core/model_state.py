@@ -89,6 +89,8 @@ class ModelState:
         self._follow_rollout(block, profiles)
         self._count_rows(block)
         losses = losses_of(block.outcomes, self.stable, self.rollout)
+        labelled = losses.stable.rows + losses.candidate.rows
+        self.receives_labels = self.receives_labels or labelled > 0
         counts = self._count(block)
         latest = self._fold_stable(block, counts, losses, elapsed_s)
         self._fold_rollout(block, counts, losses, elapsed_s)
@@ -142,15 +144,17 @@ class ModelState:
         arm = max(arms, key=lambda arm: (arms[arm].rows, arm))
         if self.rollout is not None and self.rollout.id == arm.rollout:
             return
-        own = loss_bound(profiles(arm.version, arm.digest), self.settings.loss_tolerance)
-        bounds = [b for b in (own, self.stable.yardstick.loss_bound) if b is not None]
+        profile, yardstick = profiles(arm.version, arm.digest), self.stable.yardstick
+        own = loss_bound(profile, self.settings.loss_tolerance, yardstick.loss_scale)
+        bounds = [b for b in (own, yardstick.loss_bound) if b is not None]
         self.rollout = Rollout.start(
             arm.rollout,
             arm.version,
             arm.digest,
             arms[arm].first_ns,
             bound=max(bounds, default=None),
-            questions=self.stable.yardstick.events.size,
+            loss_scale=profile.loss_scale if profile else None,
+            questions=yardstick.events.size,
             settings=self.settings,
         )
 
@@ -158,7 +162,6 @@ class ModelState:
         rows = sum(rows.rows for rows in block.arms.values())
         self.rows += rows
         self.lost += block.lost
-        self.receives_labels = self.receives_labels or bool(block.outcomes)
         self.seen.move_to(block.index // self.settings.window_blocks)
         self.seen.current += np.array([rows, block.lost])
 

@@ -2,13 +2,13 @@
 
 Laws:
 - a loss lies in [0, 1]: 0 or 1 for a class, the absolute error over the
-  reference range (clipped) for a number;
+  reference range (clipped) for a number; both arms of a rollout by one range;
 - losses are summed as integers of 2^-30, so the order of addition is
   immaterial, to the bit.
 """
 
 from collections.abc import Mapping
-from math import prod
+from math import inf, prod
 
 import numpy as np
 
@@ -110,16 +110,20 @@ def _column(output: AnyArray, spec: PredictionSpec, feature: FeatureProfile) -> 
     return np.asarray(flat[:, 0], dtype=np.float64)
 
 
-def loss_units(
-    output: AnyArray, spec: PredictionSpec, row: int, label: float | str, scale: float
-) -> int | None:
-    """The loss of one row in 2^-30; None when a number meets a label that is none."""
+def error_of(output: AnyArray, spec: PredictionSpec, row: int, label: float | str) -> float | None:
+    """How wrong one row is: 0 or 1 for a class; for a number |error|, infinite if not finite.
+
+    None when a number meets a label that is none.
+    """
     if spec.kind is not PredictionKind.NUMBER:
-        return 0 if class_of(output[row], spec) == text_of(label) else LOSS_UNITS
+        return 0.0 if class_of(output[row], spec) == text_of(label) else 1.0
     try:
         error = abs(float(rows_of(output)[row, 0]) - float(label))
     except ValueError:
         return None
-    if scale <= 0 or not np.isfinite(error):
-        return LOSS_UNITS
+    return error if np.isfinite(error) else inf
+
+
+def loss_units(error: float, scale: float) -> int:
+    """The loss in 2^-30; scale > 0: the error that costs all, 1 for a class."""
     return round(min(error / scale, 1.0) * LOSS_UNITS)

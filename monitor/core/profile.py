@@ -29,6 +29,8 @@ from monitor.core.bins import (
 FORMAT = "driftgate.reference.v1"
 DISCRETE_VALUES_MAX = 50
 CATEGORIES_MAX = BINS - 1  # one bin is kept for `other`
+COUNT_MAX = 2**53  # rows; the largest that a float still tells from the next
+INDEX_MAX = 2**31 - 1  # of an element in a row
 RARE_MAX = 10_000  # rare reference categories remembered by name; beyond, unseen
 
 
@@ -123,6 +125,18 @@ class ReferenceProfile:
     prediction: PredictionSpec | None = None
     loss: LossReference | None = None
 
+    @property
+    def loss_scale(self) -> float | None:
+        """The error that costs all: 1 for a class; None where no range is known."""
+        if self.loss is not None:
+            return self.loss.scale
+        if self.prediction is None or self.prediction.kind is not PredictionKind.NUMBER:
+            return None
+        answers = self.predictions[0] if self.predictions else None
+        if answers is None or not answers.starts.size or answers.high <= answers.starts[0]:
+            return None
+        return float(answers.high - answers.starts[0])
+
     def to_bytes(self) -> bytes:
         """Canonical JSON; floats are written so that they read back exactly."""
         return json.dumps(_to_tree(self), sort_keys=True, separators=(",", ":")).encode()
@@ -132,8 +146,12 @@ class ReferenceProfile:
         """Raises ProfileError when the bytes are not a profile of this format."""
         try:
             return _from_tree(json.loads(data))
-        except (KeyError, TypeError, ValueError) as exc:
+        except ProfileError:
+            raise
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as exc:
             raise ProfileError(f"not a reference profile: {exc}") from exc
+        except RecursionError as exc:
+            raise ProfileError("not a reference profile: nested too deeply") from exc
 
 
 def fit_feature(spec: FeatureSpec, values: AnyArray) -> FeatureProfile:
@@ -163,9 +181,11 @@ def as_column(values: AnyArray, datatype: str) -> Floats:
 
 
 def text_of(value: object) -> str:
-    """The canonical text of a class or category: 3, 3.0, "3" and b"3" are one."""
+    """The canonical text of a class or category: 3, 3.0, "3" and b"3" are one; true is 1."""
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
+    if isinstance(value, bool | np.bool_):
+        return str(int(value))  # a label `true` is a number when it arrives
     if isinstance(value, float | np.floating) and float(value).is_integer():
         return str(int(value))
     return str(value)
@@ -261,22 +281,33 @@ def _from_tree(tree: Any) -> ReferenceProfile:
     if tree["format"] != FORMAT:
         raise ProfileError(f"format is {tree['format']!r}, expected {FORMAT!r}")
     prediction, loss = tree["prediction"], tree["loss"]
+    rows = int(tree["rows"])
+    if not 0 <= rows <= COUNT_MAX:
+        raise ProfileError(f"rows is {rows}, expected 0 to 2^53")
     return ReferenceProfile(
-        rows=int(tree["rows"]),
+        rows=rows,
         features=_features_from(tree["features"]),
         predictions=_features_from(tree["predictions"]),
         prediction=prediction
         and PredictionSpec(
-            PredictionKind(prediction["kind"]), prediction["output"], tuple(prediction["classes"])
+            PredictionKind(prediction["kind"]),
+            str(prediction["output"]),
+            _texts("prediction", prediction["classes"]),
         ),
-        loss=loss
-        and LossReference(
-            float(loss["mean"]),
-            float(loss["standard_error"]),
-            int(loss["rows"]),
-            float(loss["scale"]),
-        ),
+        loss=loss and _loss_from(loss),
     )
+
+
+def _loss_from(tree: Mapping[str, Any]) -> LossReference:
+    mean, error, scale = (float(tree[name]) for name in ("mean", "standard_error", "scale"))
+    rows = int(tree["rows"])
+    sound = 0 <= mean <= 1 and 0 <= error <= 1 and 0 < scale < np.inf and 1 <= rows <= COUNT_MAX
+    if not sound:
+        raise ProfileError(
+            f"loss: mean {mean} and standard error {error} lie in [0, 1], "
+            f"scale {scale} and rows {rows} are positive"
+        )
+    return LossReference(mean, error, rows, scale)
 
 
 def _features_from(trees: Sequence[Mapping[str, Any]]) -> tuple[FeatureProfile, ...]:
@@ -284,23 +315,35 @@ def _features_from(trees: Sequence[Mapping[str, Any]]) -> tuple[FeatureProfile, 
 
 
 def _feature_from(tree: Mapping[str, Any]) -> FeatureProfile:
+    name, index, high = str(tree["name"]), int(tree["index"]), float(tree["high"])
     starts = np.array(tree["starts"], dtype=np.float64)
-    if starts.size > BINS or np.any(np.diff(starts) <= 0) or not np.all(np.isfinite(starts)):
-        raise ProfileError(f"feature {tree['name']!r}: bin starts must rise and be at most {BINS}")
+    if starts.ndim != 1 or starts.size > BINS or not np.all(np.isfinite(starts)):
+        raise ProfileError(f"feature {name!r}: bin starts are a list of at most {BINS} numbers")
+    if np.any(np.diff(starts) <= 0) or not np.max(starts, initial=-np.inf) <= high < np.inf:
+        raise ProfileError(f"feature {name!r}: bin starts must rise, up to `high` ({high})")
+    # The kernel reads this column of a row without looking.
+    if not 0 <= index <= INDEX_MAX:
+        raise ProfileError(f"feature {name!r}: index is {index}, expected 0 to {INDEX_MAX}")
     counts = np.zeros(SLOTS, dtype=np.int64)
     for slot, count in tree["counts"].items():
-        if not 0 <= int(slot) < SLOTS or int(count) < 0:
-            raise ProfileError(f"feature {tree['name']!r}: slot {slot} holds {count}")
+        if not 0 <= int(slot) < SLOTS or not 0 <= int(count) <= COUNT_MAX // SLOTS:
+            raise ProfileError(f"feature {name!r}: slot {slot} holds {count}")
         counts[int(slot)] = int(count)
     return FeatureProfile(
-        str(tree["name"]),
+        name,
         FeatureKind(tree["kind"]),
         str(tree["tensor"]),
-        int(tree["index"]),
+        index,
         str(tree["datatype"]),
         starts,
-        float(tree["high"]),
+        high,
         counts,
-        tuple(tree["categories"]),
-        tuple(tree["rare"]),
+        _texts(name, tree["categories"]),
+        _texts(name, tree["rare"]),
     )
+
+
+def _texts(name: str, items: Any) -> tuple[str, ...]:
+    if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
+        raise ProfileError(f"{name!r}: categories and classes are lists of text")
+    return tuple(items)

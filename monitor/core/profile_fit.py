@@ -103,7 +103,14 @@ def _loss_reference(
         return None
     scale = 1.0
     if spec is not None and spec.kind is PredictionKind.NUMBER and predictions is not None:
-        scale = float(np.ptp(predictions)) or 1.0
-    bounded = np.clip(losses.astype(np.float64) / scale, 0.0, 1.0)
+        scale = _range(predictions)
+    # What is not finite costs all, as it will in live rows.
+    finite = np.nan_to_num(losses.astype(np.float64), nan=np.inf, posinf=np.inf, neginf=np.inf)
+    bounded = np.clip(finite / scale, 0.0, 1.0)
     error = float(np.std(bounded, ddof=1) / np.sqrt(bounded.size)) if bounded.size > 1 else 1.0
     return LossReference(float(np.mean(bounded)), error, int(bounded.size), scale)
+
+
+def _range(predictions: AnyArray) -> float:
+    finite = predictions[np.isfinite(predictions)].astype(np.float64)
+    return (float(np.ptp(finite)) if finite.size else 0.0) or 1.0

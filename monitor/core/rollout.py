@@ -49,6 +49,7 @@ class Rollout:
     digest: str
     first_ns: int
     loss_bound: float | None
+    loss_scale: float | None  # of its own reference
     loss_bets: Bets
     difference_bets: Bets
     log_m_loss: Floats
@@ -68,6 +69,7 @@ class Rollout:
         first_ns: int,
         *,
         bound: float | None,
+        loss_scale: float | None,
         questions: int,
         settings: CoreSettings,
     ) -> "Rollout":
@@ -78,6 +80,7 @@ class Rollout:
             digest,
             first_ns,
             bound,
+            loss_scale,
             loss_bets,
             differences,
             loss_bets.start(),
@@ -139,6 +142,7 @@ class Rollout:
             "digest": self.digest,
             "first_ns": self.first_ns,
             "loss_bound": self.loss_bound,
+            "loss_scale": self.loss_scale,
             "log_m_loss": self.log_m_loss,
             "log_m_difference": self.log_m_difference,
             "log_e_difference": self.log_e_difference,
@@ -157,6 +161,7 @@ class Rollout:
             tree["digest"],
             tree["first_ns"],
             tree["loss_bound"],
+            tree["loss_scale"],
             loss_bets,
             differences,
             tree["log_m_loss"],

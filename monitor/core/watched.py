@@ -41,17 +41,25 @@ class Yardstick:
             )
             for group in SHARE_GROUPS
         }
+        self.loss_scale = self.profile.loss_scale
         self.loss_bound = loss_bound(profile, settings.loss_tolerance)
         bounds = np.array([1.0 if self.loss_bound is None else self.loss_bound])
         self.bets[Group.LOSS] = mean_bets(bounds, WEIGHTS[Group.LOSS], settings.budget_s)
 
 
-def loss_bound(profile: ReferenceProfile | None, tolerance: float) -> float | None:
-    """The mean loss that a version may have by its own reference, its error included."""
+def loss_bound(
+    profile: ReferenceProfile | None, tolerance: float, scale: float | None = None
+) -> float | None:
+    """The mean loss that a version may have by its own reference, its error included.
+
+    scale: of the losses that it will be held against, if not the reference's own.
+    """
     if profile is None or profile.loss is None:
         return None
     loss = profile.loss
-    return loss.mean + mean_error(loss.standard_error, loss.rows) + tolerance
+    # min(e / b, 1) is at most max(a / b, 1) min(e / a, 1), for every error e.
+    stretch = 1.0 if scale is None else max(loss.scale / scale, 1.0)
+    return stretch * (loss.mean + mean_error(loss.standard_error, loss.rows)) + tolerance
 
 
 @dataclass(slots=True)

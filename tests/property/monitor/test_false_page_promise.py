@@ -13,7 +13,6 @@ from monitor.core.block import STABLE, Arm, ModelBlock, Outcome
 from monitor.core.events import Group
 from monitor.core.evidence import difference_bets, log_sum
 from monitor.core.model_state import ModelState
-from monitor.core.predictions import LOSS_UNITS
 from monitor.core.profile import ReferenceProfile
 from monitor.core.reference_error import ALPHA
 from monitor.core.settings import WEIGHTS, CoreSettings
@@ -64,7 +63,7 @@ def block(random: np.random.Generator, index: int) -> ModelBlock:
     rows = made.arm(Arm(VERSION.digest, VERSION.name, STABLE, ""))
     rows.add(index * 10**9, index * 10**9, BLOCK_ROWS, 0)
     rows.parts.append(({"x": seen}, {"label": said}))
-    made.outcomes += [Outcome(VERSION.digest, 0, int(loss) * LOSS_UNITS) for loss in losses]
+    made.outcomes += [Outcome(VERSION.digest, 0, float(loss)) for loss in losses]
     return made
 
 

@@ -1,5 +1,7 @@
 """Reference profiles: what is fitted, and what comes back from bytes."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -8,6 +10,7 @@ from monitor.core.predictions import (
     LOSS_UNITS,
     class_of,
     class_texts,
+    error_of,
     infer_spec,
     loss_units,
 )
@@ -110,17 +113,86 @@ def test_an_unknown_kind_is_refused_by_name() -> None:
 def test_a_number_s_loss_is_clipped_by_the_reference_range() -> None:
     spec = PredictionSpec(PredictionKind.NUMBER, "y")
     output = np.array([[2.0], [np.nan]])
-    assert loss_units(output, spec, 0, 1.0, 4.0) == LOSS_UNITS // 4
-    assert loss_units(output, spec, 0, 100.0, 4.0) == LOSS_UNITS
-    assert loss_units(output, spec, 1, 0.0, 4.0) == LOSS_UNITS
-    assert loss_units(output, spec, 0, "a word", 4.0) is None
+    errors = [error_of(output, spec, row, label) for row, label in ((0, 1.0), (0, 100.0), (1, 0.0))]
+    assert errors == [1.0, 98.0, np.inf]
+    assert [loss_units(e, 4.0) for e in errors if e is not None] == [
+        LOSS_UNITS // 4, LOSS_UNITS, LOSS_UNITS
+    ]  # fmt: skip
+    assert error_of(output, spec, 0, "a word") is None
 
 
 def test_labels_of_a_class_compare_as_text() -> None:
     spec = PredictionSpec(PredictionKind.CLASS, "y")
-    for output, label in ((np.array([3]), 3.0), (np.array([b"cat"], dtype=object), "cat")):
-        assert loss_units(output, spec, 0, label, 1.0) == 0
-        assert loss_units(output, spec, 0, "dog", 1.0) == LOSS_UNITS
+    cases = (
+        (np.array([3]), 3.0),
+        (np.array([b"cat"], dtype=object), "cat"),
+        (np.array([True]), 1.0),  # what the gateway makes of a label `true`
+    )
+    for output, label in cases:
+        assert error_of(output, spec, 0, label) == 0.0
+        assert error_of(output, spec, 0, "dog") == 1.0
+
+
+def test_answers_and_losses_that_are_not_finite_cost_all_and_have_no_range() -> None:
+    predictions = np.array([np.nan, -np.inf, 1.0, 5.0])
+    profile = build_profile(
+        np.zeros((4, 1)), [SPEC], predictions, np.array([np.nan, np.inf, 0.0, 1.0])
+    )
+    assert profile.loss is not None
+    assert (profile.loss.scale, profile.loss.mean) == (4.0, (1.0 + 1.0 + 0.0 + 0.25) / 4)
+    assert ReferenceProfile.from_bytes(profile.to_bytes()).loss == profile.loss
+
+
+FEATURE = {
+    "name": "x", "kind": "continuous", "tensor": "", "index": 0, "datatype": "FP32",
+    "starts": [1.0, 2.0], "high": 3.0, "counts": {"0": 4, "1": 5}, "categories": [], "rare": [],
+}  # fmt: skip
+LOSS = {"mean": 0.1, "standard_error": 0.01, "rows": 9, "scale": 1.0}
+
+
+def stored(feature: dict, loss: dict | None = None, **more: object) -> bytes:
+    tree = {
+        "format": "driftgate.reference.v1", "rows": 9, "features": [FEATURE | feature],
+        "predictions": [], "prediction": None, "loss": loss and LOSS | loss,
+    }  # fmt: skip
+    return json.dumps(tree | more).encode()
+
+
+def test_the_profile_that_hostile_ones_are_made_from_is_sound() -> None:
+    assert ReferenceProfile.from_bytes(stored({}, {"mean": 0.2})).features[0].high == 3.0
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        stored({"index": -5}),  # a column that the kernel would read outside of the row
+        stored({"index": 2**40}),
+        stored({"counts": [1, 2]}),
+        stored({"counts": {"3": 10**30}}),
+        stored({"counts": {"-1": 1}}),
+        stored({"starts": [[1.0], [2.0]]}),
+        stored({"starts": [2.0, 2.0]}),
+        stored({"starts": [1.0, float("inf")]}),
+        stored({"starts": 7}),
+        stored({"high": 1.5}),
+        stored({"high": float("nan")}),
+        stored({"categories": [["a"]]}),
+        stored({"rare": "abc"}),
+        stored({"kind": "unheard of"}),
+        stored({}, {"mean": float("nan")}),
+        stored({}, {"scale": 0.0}),
+        stored({}, {"scale": float("inf")}),
+        stored({}, {"rows": 0}),
+        stored({}, rows=float("inf")),
+        stored({}, rows=-1),
+        stored({}, prediction={"kind": "class", "output": "y", "classes": [1]}),
+        stored({}, features=None),
+        b"[" * 100_000,
+    ],
+)
+def test_a_hostile_profile_is_refused(data: bytes) -> None:
+    with pytest.raises(ProfileError):
+        ReferenceProfile.from_bytes(data)
 
 
 def test_the_answer_is_found_by_its_shape() -> None:
