@@ -8,7 +8,7 @@ import numpy as np
 
 from monitor.core.bins import MISSING, NONFINITE, UNSEEN, Counts
 from monitor.core.profile import FeatureProfile, ReferenceProfile
-from monitor.core.reference_error import share_error
+from monitor.core.reference_error import share_error, unseen_bound
 
 NAMES = {MISSING: "missing", NONFINITE: "not finite", UNSEEN: "unknown"}
 STUCK_SHARE = 0.99  # one bin holds nearly everything ...
@@ -33,11 +33,14 @@ def _bad_values(
     rows, reference = int(counts.sum()), int(feature.counts.sum())
     if rows == 0 or reference == 0:
         return []
-    chance = share_error(rows, statements) + share_error(reference, statements)
+    chance, error = share_error(rows, statements), share_error(reference, statements)
     found = []
     for slot, name in NAMES.items():
         share = int(counts[slot]) / rows
-        if share - int(feature.counts[slot]) / reference > tolerance + chance:
+        usual = int(feature.counts[slot]) / reference + error
+        if slot == UNSEEN and feature.exact:
+            usual = unseen_bound(feature.novel, feature.held, statements)
+        if share > usual + tolerance + chance:
             found.append(f"{feature.name} is {name} in {share:.0%} of the rows")
     return found
 

@@ -5,15 +5,15 @@ the reference; for text: "is it this category?"; for every feature: "is it
 missing, non-finite, unseen?". Each is answered from the block's counts alone.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
-from monitor.core.bins import BINS, QUALITY_SLOTS, Counts, Floats, ordered_counts
+from monitor.core.bins import BINS, QUALITY_SLOTS, UNSEEN, Counts, Floats, ordered_counts
 from monitor.core.profile import FeatureKind, FeatureProfile, ReferenceProfile
-from monitor.core.reference_error import share_error
+from monitor.core.reference_error import share_error, unseen_bound
 
 
 class Group(IntEnum):
@@ -34,10 +34,11 @@ class Events:
     feature: NDArray[np.int64]  # (v,) row in the counts
     place: NDArray[np.int64]  # (v,) cumulative: position in the order; else the slot
     cumulative: NDArray[np.bool_]  # (v,)
-    of_all: NDArray[np.bool_]  # (v,) share of all rows; else of rows with a proper value
+    of_all: NDArray[np.bool_]  # (v,) share of all rows; else of those with a value, known or not
     group: NDArray[np.int64]  # (v,)
     share: Floats  # (v,) in the reference
     error: Floats  # (v,) bound on the reference's own error
+    unseen: Floats  # (v,) bound on what the answer may lack because the reference never held it
 
     @property
     def size(self) -> int:
@@ -52,9 +53,10 @@ class Events:
             below[self.feature, np.where(self.cumulative, self.place, 0)],
             counts[self.feature, np.where(self.cumulative, 0, self.place)],
         )
-        totals = np.where(
-            self.of_all, counts.sum(axis=1)[self.feature], ordered.sum(axis=1)[self.feature]
-        )
+        # A value that the reference lacks is a value: without it the shares of the
+        # others would be larger than they were in the reference, with nothing moved.
+        values = ordered.sum(axis=1) + counts[:, UNSEEN]
+        totals = np.where(self.of_all, counts.sum(axis=1)[self.feature], values[self.feature])
         return yes, totals
 
 
@@ -81,7 +83,10 @@ def _families(questions: list[tuple[int, bool]]) -> int:
 def _questions(feature: FeatureProfile, coarse_edges: int) -> list[tuple[int, bool]]:
     size = feature.starts.size
     if feature.kind is FeatureKind.CATEGORICAL:
-        commonest = np.argsort(-feature.counts[:size], kind="stable")[:coarse_edges]
+        # Not `other`: what is in it was chosen by the reference for being rare there,
+        # so no bound holds for its share.
+        named = size - 1 if feature.rare else size
+        commonest = np.argsort(-feature.counts[:named], kind="stable")[:coarse_edges]
         return [(int(code), False) for code in sorted(commonest)]
     if size == 0:
         return []
@@ -115,8 +120,7 @@ def _assemble(
         np.array(columns[2], dtype=np.bool_),
         np.array(columns[3], dtype=np.bool_),
         np.array(columns[4], dtype=np.int64),
-        np.zeros(size),
-        np.zeros(size),
+        *(np.zeros(size) for _ in range(3)),
     )
     if not rows:
         return bare
@@ -124,4 +128,14 @@ def _assemble(
     yes, totals = bare.answers(np.stack([feature.counts for feature in features]))
     share = yes / np.maximum(totals, 1)
     error = np.array([share_error(int(total), statements) for total in totals])
-    return Events(bare.feature, bare.place, bare.cumulative, bare.of_all, bare.group, share, error)
+    lacks = np.array([_unseen(feature, statements) for feature in features])[bare.feature]
+    is_unseen = bare.of_all & (bare.place == UNSEEN) & (lacks > 0)
+    error = np.where(is_unseen, np.maximum(lacks - share, 0.0), error)
+    lacks = np.where(bare.cumulative, lacks, 0.0)
+    return replace(bare, share=share, error=error, unseen=lacks)
+
+
+def _unseen(feature: FeatureProfile, statements: int) -> float:
+    if not feature.exact:
+        return 0.0
+    return unseen_bound(feature.novel, feature.held, statements)

@@ -82,7 +82,7 @@ def share_bets(
     """
     chosen = np.flatnonzero(members)
     bounds = events.share[chosen] + events.error[chosen] + tolerance
-    falls = 1.0 - events.share[chosen] + events.error[chosen] + tolerance
+    falls = 1.0 - events.share[chosen] + events.error[chosen] + tolerance + events.unseen[chosen]
     falls = np.where(events.of_all[chosen], 1.0, falls)
     event = np.concatenate([chosen, chosen])
     rising = np.repeat([True, False], chosen.size)

@@ -9,12 +9,14 @@ Laws:
 """
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from monitor.core.bins import (
     BINS,
@@ -89,6 +91,8 @@ class FeatureProfile:
     counts: Counts  # (SLOTS,)
     categories: tuple[str, ...] = ()  # of the bins, for text; the last may be `other`
     rare: tuple[str, ...] = ()  # text that falls into `other`
+    held: int = 0  # proper values in the half of the reference that was held out ...
+    novel: int = 0  # ... and how many of them the other half lacks; see `unseen_bound`
 
     @property
     def exact(self) -> bool:
@@ -168,9 +172,27 @@ def fit_feature(spec: FeatureSpec, values: AnyArray) -> FeatureProfile:
     starts = quantile_starts(finite) if kind is FeatureKind.CONTINUOUS and finite.size else distinct
     high = float(distinct[-1]) if distinct.size else 0.0
     counts = count_slots(column, starts, high, kind is not FeatureKind.CONTINUOUS)
-    return FeatureProfile(
+    fitted = FeatureProfile(
         spec.name, kind, spec.tensor, spec.index or 0, spec.datatype, starts, high, counts
     )
+    if kind is FeatureKind.CONTINUOUS:
+        return fitted  # any finite value is below, above or in a bin
+    known, held = column[held_out(column.size)], column[~held_out(column.size)]
+    held = held[np.isfinite(held)]
+    return replace(fitted, held=held.size, novel=int(np.count_nonzero(~np.isin(held, known))))
+
+
+def held_out(rows: int) -> NDArray[np.bool_]:
+    """Which half of the rows each belongs to: by chance, the same in every run.
+
+    A hash of the place, since references come sorted.
+    Source: the mixing of SplitMix64 (Steele, Lea and Flood 2014).
+    """
+    mixed = np.arange(1, rows + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    half: NDArray[np.bool_] = (mixed >> np.uint64(63)).astype(np.bool_)
+    return half
 
 
 def as_column(values: AnyArray, datatype: str) -> Floats:
@@ -204,11 +226,20 @@ def _kind_of(declared: FeatureKind | str | None, distinct: int) -> FeatureKind:
 
 
 def _fit_text(spec: FeatureSpec, values: AnyArray) -> FeatureProfile:
-    present = [text_of(value) for value in values if value is not None]
-    names, shares = np.unique(np.array(present, dtype=object), return_counts=True)
-    order = sorted(range(len(names)), key=lambda i: (-int(shares[i]), names[i]))
-    ranked = [str(names[i]) for i in order]
-    categories, rare = tuple(ranked[:CATEGORIES_MAX]), tuple(ranked[CATEGORIES_MAX:][:RARE_MAX])
+    is_held = held_out(len(values)).tolist()
+    halves: tuple[Counter[str], Counter[str]] = (Counter(), Counter())
+    for value, half in zip(values, is_held, strict=True):
+        if value is not None:
+            halves[half][text_of(value)] += 1
+    known, held = halves
+    ranked = _ranked(known + held)
+    categories = tuple(ranked[:CATEGORIES_MAX])
+    # If some must be forgotten, then by the known half alone: what that half kept
+    # is kept, so the held out half is a fair sample of what is not.
+    kept = _ranked(known)[:RARE_MAX]
+    rare = tuple(dict.fromkeys([*kept, *ranked]))
+    rare = tuple(name for name in rare if name not in set(categories))[:RARE_MAX]
+    novel = sum(count for name, count in held.items() if name not in set(kept))
     if rare:
         categories = (*categories, "other")
     starts = np.arange(len(categories), dtype=np.float64)
@@ -224,9 +255,15 @@ def _fit_text(spec: FeatureSpec, values: AnyArray) -> FeatureProfile:
         np.zeros(0, dtype=np.int64),
         categories or ("",),
         rare,
+        sum(held.values()),
+        novel,
     )
     column = encode_text(values, empty.codes())
     return replace(empty, counts=count_slots(column, starts, high, exact=True))
+
+
+def _ranked(shares: Counter[str]) -> list[str]:
+    return sorted(shares, key=lambda name: (-shares[name], name))
 
 
 def encode_text(values: AnyArray, codes: Mapping[str, float]) -> Floats:
@@ -274,6 +311,8 @@ def _feature_tree(feature: FeatureProfile) -> dict[str, Any]:
         "counts": {str(slot): int(feature.counts[slot]) for slot in used},
         "categories": list(feature.categories),
         "rare": list(feature.rare),
+        "held": feature.held,
+        "novel": feature.novel,
     }
 
 
@@ -329,6 +368,9 @@ def _feature_from(tree: Mapping[str, Any]) -> FeatureProfile:
         if not 0 <= int(slot) < SLOTS or not 0 <= int(count) <= COUNT_MAX // SLOTS:
             raise ProfileError(f"feature {name!r}: slot {slot} holds {count}")
         counts[int(slot)] = int(count)
+    held, novel = int(tree["held"]), int(tree["novel"])
+    if not 0 <= novel <= held <= COUNT_MAX:
+        raise ProfileError(f"feature {name!r}: {novel} of {held} values were novel")
     return FeatureProfile(
         name,
         FeatureKind(tree["kind"]),
@@ -340,6 +382,8 @@ def _feature_from(tree: Mapping[str, Any]) -> FeatureProfile:
         counts,
         _texts(name, tree["categories"]),
         _texts(name, tree["rare"]),
+        held,
+        novel,
     )
 
 

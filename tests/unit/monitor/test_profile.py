@@ -146,6 +146,7 @@ def test_answers_and_losses_that_are_not_finite_cost_all_and_have_no_range() -> 
 FEATURE = {
     "name": "x", "kind": "continuous", "tensor": "", "index": 0, "datatype": "FP32",
     "starts": [1.0, 2.0], "high": 3.0, "counts": {"0": 4, "1": 5}, "categories": [], "rare": [],
+    "held": 4, "novel": 0,
 }  # fmt: skip
 LOSS = {"mean": 0.1, "standard_error": 0.01, "rows": 9, "scale": 1.0}
 
@@ -179,6 +180,7 @@ def test_the_profile_that_hostile_ones_are_made_from_is_sound() -> None:
         stored({"categories": [["a"]]}),
         stored({"rare": "abc"}),
         stored({"kind": "unheard of"}),
+        stored({"held": 3, "novel": 4}),
         stored({}, {"mean": float("nan")}),
         stored({}, {"scale": 0.0}),
         stored({}, {"scale": float("inf")}),
