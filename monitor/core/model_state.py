@@ -231,6 +231,7 @@ class ModelState:
             [
                 losses.candidate.mean - losses.paired.mean,
                 _share(of_candidate) - _share(of_stable),
+                stable.no_number(counts[1]) - stable.no_number(counts[0]),
             ]
         )
         rollout.step(losses.candidate.mean, differences, elapsed_s)

@@ -24,7 +24,7 @@ from monitor.core.tree import Tree
 # A rollout is over when as much stable traffic has passed as should have
 # brought this many candidate rows, and brought none.
 ROWS_MISSED = 30
-DIFFERENCES = 2  # loss, failures
+DIFFERENCES = 3  # loss, failures, answers that are no number
 
 
 @dataclass(slots=True)
@@ -93,8 +93,8 @@ class Rollout:
         """Fold a block.
 
         loss:        mean loss of the candidate, NaN without labels.
-        differences: candidate minus stable of (loss, failed share); NaN where
-                     one arm has nothing.
+        differences: candidate minus stable of (loss, failed share, share of answers
+                     that are no number); NaN where one arm has nothing.
         """
         self.log_m_loss = self.loss_bets.step(self.log_m_loss, np.array([loss]), elapsed_s)
         bets = self.difference_bets
@@ -111,6 +111,8 @@ class Rollout:
         return log_sum(self.log_e_difference + self.difference_bets.log_weight)
 
     def is_over(self) -> bool:
+        if not self.stable_rows_alone:
+            return False
         share = self.candidate.rows / max(self.candidate.rows + self.stable.rows, 1)
         return self.stable_rows_alone * share >= ROWS_MISSED * (1.0 - share)
 

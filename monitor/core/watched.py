@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from monitor.core.bins import Counts, Floats
+from monitor.core.bins import MISSING, NONFINITE, Counts, Floats
 from monitor.core.counter import Counter
 from monitor.core.events import Events, Group, make_events
 from monitor.core.evidence import NOTHING, Bets, mean_bets, share_bets
@@ -133,6 +133,15 @@ class Stable:
         for group, bets in self.yardstick.bets.items():
             means = np.array([loss]) if group is Group.LOSS else shares
             self.log_m[group] = bets.step(self.log_m[group], means, elapsed_s)
+
+    def no_number(self, counts: Counts) -> float:
+        """The share of answers that are NaN or infinite; NaN where none is watched.
+
+        By the last column that answers are watched by: the top score, if there is one.
+        """
+        answers = counts[len(self.yardstick.profile.features) :]
+        total = int(answers[-1].sum()) if len(answers) else 0
+        return int(answers[-1, [MISSING, NONFINITE]].sum()) / total if total else float("nan")
 
     def evidence(self, group: Group) -> float:
         bets = self.yardstick.bets[group]

@@ -6,9 +6,21 @@ import numpy as np
 import pytest
 
 from eventlog import GapReason, MemoryLog
+from monitor.core.block import Arm, ModelBlock
 from monitor.core.judge import Kind
+from monitor.core.model_state import ModelState
 from monitor.engine import Closed, Engine
-from tests.monitor_world import CODEC, MODEL, SETTINGS, Profiles, Traffic, Version
+from monitor.profile import FeatureSpec, build_profile
+from tests.monitor_world import (
+    BLOCK_NS,
+    CODEC,
+    MODEL,
+    SETTINGS,
+    Profiles,
+    Traffic,
+    Version,
+    inputs,
+)
 
 GOOD = Version("1")
 BETTER = Version("2", accuracy=0.96, promised=0.96)
@@ -281,3 +293,35 @@ def test_failures_of_the_candidate_alone_are_enough_without_labels() -> None:
     traffic._rows = failing  # type: ignore[method-assign]
     traffic.run(60)
     assert Kind.ROLLBACK in Watch(traffic.log).catch_up().kinds
+
+
+def test_a_candidate_that_takes_all_of_a_block_is_followed() -> None:
+    """Few rows: in its first block no row went to stable."""
+    traffic = Traffic(MemoryLog(), producers=("00000a",), label_delay_blocks=10_000)
+    traffic.run(5)
+    traffic.candidate, traffic.weight, traffic.rollout = BETTER, 1.0, "r1"
+    traffic.run(10)
+    rollout = Watch(traffic.log).catch_up().engine.models[MODEL].rollout
+    assert rollout is not None
+    assert rollout.candidate.rows == 10 * traffic.rows_per_block
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_answers_of_the_candidate_that_are_no_numbers_are_enough_without_labels(
+    bad: float,
+) -> None:
+    random = np.random.default_rng(5)
+    answers = random.normal(size=4000)
+    profile = build_profile(inputs(4000, random), [FeatureSpec(f"f{i}") for i in range(6)], answers)
+    state, kinds = ModelState(MODEL, SETTINGS), []
+    for index in range(60):
+        made = ModelBlock(index)
+        for digest, role, rollout in (("s", "stable", ""), ("c", "candidate", "r1")):
+            said = random.normal(size=50)
+            said[:25] = bad if role == "candidate" else said[:25]
+            arm = made.arm(Arm(digest, digest, role, rollout))
+            arm.add(index * BLOCK_NS, index * BLOCK_NS, 50, 0)
+            arm.parts.append(({"x": inputs(50, random)}, {"y": said}))
+        summary = state.close(made, lambda version, digest: profile)
+        kinds += [summary.verdict.kind] if summary.raised else []
+    assert kinds[-1] is Kind.ROLLBACK
