@@ -84,11 +84,15 @@ class LabelFate(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """A record that was read: the last block it has rows in, and what it holds in memory."""
+    """A record that was read: the last block it has rows in, and what it holds in memory.
+
+    is_loss: what it has in that block are rows that are lost.
+    """
 
     offset: int
     last_block: int
     bytes: int
+    is_loss: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +145,7 @@ class Engine:
         self._tally = ConsumedTally()
         self._blocks = OpenBlocks(settings.block_ns, None)
         self._pending: dict[str, deque[Pending]] = {}
+        self._writers: dict[str, set[str]] = {}  # partition -> living producers in it
         self._open_bytes = 0
         self._read: dict[str, int] = {}
         self._survey_ns: int | None = None  # older rows are all of known producers
@@ -173,7 +178,12 @@ class Engine:
         watermark_ns = self.producers.watermark_ns()
         if self._open_bytes < OPEN_BYTES_MAX or watermark_ns is None:
             return wanted
+        slowest = self.producers.slowest()
+        if not any(slowest in writers for writers in self._writers.values()):
+            return wanted
         for partition, queue in self._pending.items():
+            if slowest in self._writers[partition]:
+                continue  # rows may be ahead of their own producer's watermark
             last = max((pending.last_block for pending in queue), default=NOTHING_OPEN)
             if last > self._blocks.index_of(watermark_ns) + 1:
                 wanted[partition] = NOWHERE
@@ -188,9 +198,24 @@ class Engine:
         )
         self._buffer(stored, producer, first_reading=True)
 
-    def _buffer(self, stored: StoredRecord, producer: Producer, *, first_reading: bool) -> None:
-        """Keep what belongs to open blocks; counters move on the first reading alone."""
-        record, last = stored.record, NOTHING_OPEN
+    def _buffer(
+        self,
+        stored: StoredRecord,
+        producer: Producer,
+        *,
+        first_reading: bool,
+        lost_at: int | None = None,
+    ) -> None:
+        """Keep what belongs to open blocks; counters move on the first reading alone.
+
+        lost_at: the block of rows that the record says are lost, when it is known
+                 already; it follows from all that its producer had written before.
+        """
+        record, last, lost = stored.record, NOTHING_OPEN, NOTHING_OPEN
+        writers = self._writers.setdefault(stored.partition, set())
+        (writers.discard if record.kind is RecordKind.END else writers.add)(record.producer)
+        if lost_at is None:
+            lost_at = self._blocks.index_of(producer.watermark_ns)
         watched = self.counters if first_reading else Counters()
         try:
             if record.kind is RecordKind.DATA and record.stream == PREDICTIONS:
@@ -198,15 +223,16 @@ class Engine:
             elif record.kind is RecordKind.DATA and record.stream == LABELS:
                 last = self._buffer_labels(stored, producer, watched)
             elif record.kind is RecordKind.GAP and record.stream == PREDICTIONS:
-                last = self._buffer_gap(stored, producer, watched)
+                last = self._buffer_gap(stored, producer, lost_at, watched)
+                lost = last
         except RecordError:
             watched.undecodable += record.rows
             model = record.headers.get("model", "")
-            last = self._buffer_lost(model, record.rows, producer, watched)
+            last = lost = self._buffer_lost(model, record.rows, lost_at, watched)
         size = len(record.body) if last != NOTHING_OPEN else 0
         self._open_bytes += size
         self._pending.setdefault(stored.partition, deque()).append(
-            Pending(stored.offset, last, size)
+            Pending(stored.offset, last, size, lost != NOTHING_OPEN)
         )
 
     def _buffer_rows(self, stored: StoredRecord, producer: Producer, watched: Counters) -> int:
@@ -236,15 +262,16 @@ class Engine:
         watched.late += len(arrived)
         return NOTHING_OPEN
 
-    def _buffer_gap(self, stored: StoredRecord, producer: Producer, watched: Counters) -> int:
+    def _buffer_gap(
+        self, stored: StoredRecord, producer: Producer, index: int, watched: Counters
+    ) -> int:
         gap = parse_gap(stored.record)
         producer.first_time(PREDICTIONS, runs_of(stored.record))
         if gap.reason is GapReason.SAMPLED:
             return NOTHING_OPEN  # left out at random, by policy: the rest is representative
-        return self._buffer_lost(gap.model, gap.rows, producer, watched)
+        return self._buffer_lost(gap.model, gap.rows, index, watched)
 
-    def _buffer_lost(self, model: str, rows: int, producer: Producer, watched: Counters) -> int:
-        index = self._blocks.index_of(producer.watermark_ns)
+    def _buffer_lost(self, model: str, rows: int, index: int, watched: Counters) -> int:
         if self._blocks.add_lost(index, model, rows):
             return index
         watched.late += rows
@@ -349,6 +376,19 @@ class Engine:
             while queue and queue[0].last_block < frontier:
                 self._open_bytes -= queue.popleft().bytes
 
+    def _lost_at(self) -> dict[str, list[tuple[int, int]]]:
+        """Per partition: offset and block of records of lost rows that are read again."""
+        frontier = self._blocks.frontier or 0
+        found = {
+            partition: [
+                (item.offset, item.last_block)
+                for item in queue
+                if item.is_loss and item.last_block >= frontier
+            ]
+            for partition, queue in self._pending.items()
+        }
+        return {partition: places for partition, places in found.items() if places}
+
     def _to_tree(self) -> Tree:
         consumed = self._tally.consumed()
         counters = self.counters
@@ -356,6 +396,7 @@ class Engine:
             "read": self._read,
             "survey_ns": self._survey_ns,
             "restart": self._restart(),
+            "lost_at": self._lost_at(),
             "delivered": dict(consumed.delivered),
             "gaps": sorted([*key, rows] for key, rows in consumed.gaps.items()),
             "frontier": self._blocks.frontier,
@@ -386,9 +427,9 @@ class Engine:
             tree["reread_lost"],
             {model: dict(fates) for model, fates in tree["labels"].items()},
         )
-        self._reread(tree["restart"])
+        self._reread(tree["restart"], {p: dict(places) for p, places in tree["lost_at"].items()})
 
-    def _reread(self, restart: dict[str, int]) -> None:
+    def _reread(self, restart: dict[str, int], lost_at: dict[str, dict[int, int]]) -> None:
         """Fill the open blocks again with the records between restart and read."""
         replayed = Producers()
         position = {name: restart.get(name, read) for name, read in self._read.items()}
@@ -399,7 +440,8 @@ class Engine:
                 if stored.offset <= self._read[stored.partition]:
                     record = stored.record
                     producer = replayed.note(record.producer, record.watermark_ns, ended=False)
-                    self._buffer(stored, producer, first_reading=False)
+                    block = lost_at.get(stored.partition, {}).get(stored.offset)
+                    self._buffer(stored, producer, first_reading=False, lost_at=block)
                 position[stored.partition] = min(stored.offset, self._read[stored.partition])
             for name in behind - {stored.partition for stored in found}:
                 self.counters.reread_lost += self._read[name] - position[name]

@@ -1,12 +1,14 @@
 """Killed at any point, the monitor goes on as if nothing had happened."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from eventlog import MemoryLog, Record
-from tests.monitor_world import MODEL, Traffic, Version
+from eventlog import MemoryLog, Record, RecordKind
+from eventlog.core.marks import end_record
+from tests.monitor_world import BLOCK_NS, MODEL, Traffic, Version
 from tests.simulation.monitor.test_monitor_in_virtual_time import BAD, Watch
 
 
@@ -187,3 +189,50 @@ def test_with_little_memory_only_the_partitions_that_hold_time_back_are_read(
         most = max(most, watch.engine.open_rows)
     assert watch.engine.to_bytes() == expected
     assert (most < 500) == bounded  # the story has 1,800 rows
+
+
+def test_rows_ahead_of_their_producer_s_watermark_do_not_stop_the_reading(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A slow request holds the watermark back while the rows of fast ones are logged."""
+    log = MemoryLog()
+
+    def held_back(log: MemoryLog, producer: str, records: list[Record]) -> None:
+        log.append([replace(r, watermark_ns=r.watermark_ns - 5 * BLOCK_NS) for r in records])
+
+    traffic = Traffic(log, append=held_back, label_delay_blocks=1000)
+    traffic.run(30)
+    for producer in traffic.producers:
+        log.append([end_record(producer, traffic.sequences[producer], traffic.now_ns, clean=True)])
+    monkeypatch.setattr("monitor.engine.OPEN_BYTES_MAX", 1)
+    watch = Watch(log).catch_up()
+    assert watch.engine.models[MODEL].rows == 30 * traffic.rows_per_block
+
+
+def test_lost_rows_keep_their_block_when_their_record_s_watermark_fell_back() -> None:
+    """A gap record of a repaired spool may know of no watermark at all."""
+    log = MemoryLog()
+
+    def forgetful(log: MemoryLog, producer: str, records: list[Record]) -> None:
+        log.append([replace(r, watermark_ns=0) if is_gap(r) else r for r in records])
+
+    traffic = Traffic(log, rows_per_block=60, label_delay_blocks=1000, append=forgetful)
+    for _ in range(12):
+        traffic.step()
+        traffic.lose("00000a", 3)
+    traffic.step()
+    traffic.end()
+    expected = finished(log).engine
+    assert expected.models[MODEL].lost == 36
+    state = None
+    while True:
+        watch = Watch(log, state)
+        if not watch.engine.read(1):
+            break
+        watch.engine.close_blocks(watch.closed)
+        state = watch.engine.to_bytes()
+    assert state == expected.to_bytes()
+
+
+def is_gap(record: Record) -> bool:
+    return record.kind is RecordKind.GAP
