@@ -11,6 +11,7 @@ import os
 import queue
 import signal
 import subprocess
+import tempfile
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from typing import Any
 
 HOOK_TIMEOUT_S = 3600.0
 OUTPUT_TAIL = 4096
+LAST_WORDS_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,27 +64,31 @@ class RetrainHooks:
         self._ended.put(HookEnded(key, str(evidence["model"]), exit_code, output, ended_ns))
 
     def _execute(self, key: str, evidence: Mapping[str, Any]) -> tuple[int | None, str]:
-        try:
-            process = subprocess.Popen(
-                self._argv,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                env=os.environ | self._environment(evidence),
-                start_new_session=True,
-            )
-        except OSError as exc:
-            return None, f"{self._argv[0]}: {exc.strerror}"
+        with tempfile.TemporaryFile() as told:
+            told.write(json.dumps(evidence).encode())
+            told.seek(0)
+            try:
+                process = subprocess.Popen(
+                    self._argv,
+                    stdin=told,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                    env=os.environ | self._environment(evidence),
+                    start_new_session=True,
+                )
+            except OSError as exc:
+                return None, f"{self._argv[0]}: {exc.strerror}"
+        output = OutputTail(process)
         self._running[key] = process
         try:
-            output, _ = process.communicate(json.dumps(evidence).encode(), self._timeout_s)
+            exit_code = process.wait(self._timeout_s)
         except subprocess.TimeoutExpired:
             _kill_group(process)
-            output, _ = process.communicate()
-            return None, f"killed after {self._timeout_s:.0f} s\n{_tail(output)}"
+            process.wait()
+            return None, f"killed after {self._timeout_s:.0f} s\n{output.text()}"
         finally:
             del self._running[key]
-        return process.returncode, _tail(output)
+        return exit_code, output.text()
 
     def _environment(self, evidence: Mapping[str, Any]) -> dict[str, str]:
         return {
@@ -93,8 +99,25 @@ class RetrainHooks:
         }
 
 
-def _tail(output: bytes) -> str:
-    return output[-OUTPUT_TAIL:].decode("utf-8", "replace")
+class OutputTail:
+    """Reads a process's output as it comes, and keeps its end."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]") -> None:
+        assert process.stdout is not None
+        self._pipe, self._kept = process.stdout, bytearray()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        with self._pipe:
+            while chunk := os.read(self._pipe.fileno(), 1 << 16):
+                self._kept += chunk
+                del self._kept[:-OUTPUT_TAIL]
+
+    def text(self) -> str:
+        """What it said last. A child that it left behind may hold the pipe: no long wait."""
+        self._reader.join(LAST_WORDS_S)
+        return bytes(self._kept).decode("utf-8", "replace")
 
 
 def _kill_group(process: "subprocess.Popen[bytes]") -> None:

@@ -1,6 +1,7 @@
 """From a standing verdict to what the gateway is told, through crashes, refusals and guards."""
 
 import json
+import resource
 import sys
 import time
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ from monitor.core.guards import Action, Guards
 from monitor.core.judge import Kind
 from monitor.documents import block_document, verdict_document
 from monitor.engine import Closed, Engine
-from monitor.retrain import RetrainHooks
+from monitor.retrain import OUTPUT_TAIL, HookEnded, RetrainHooks
 from monitor.store import BlockRow, Store
 from tests.monitor_world import (
     BLOCK_NS,
@@ -283,6 +284,7 @@ def test_without_a_hook_a_retraining_is_a_dry_run(world: World) -> None:
     world.traffic.shift, world.traffic.harm = 1.0, 0.4
     world.run(40)
     assert world.actions() == [(Action.RETRAIN, "dry run")]
+    assert [past.dry for past in world.log.past(MODEL)] == [True]
     world.run(2)
     notes = [c["reason"] for c in world.gateway.applied.values() if c["verb"] == "NOTE"]
     assert any("dry run" in reason for reason in notes)
@@ -350,6 +352,43 @@ def test_a_hook_that_cannot_run_or_end_is_reported(
         ended = hooks.ended()
     assert ended[0].exit_code is None
     assert word in ended[0].output
+
+
+def run_hook(path: Path, program: str, timeout_s: float = 60.0) -> HookEnded:
+    hooks = RetrainHooks((sys.executable, "-c", program), path, timeout_s=timeout_s)
+    evidence = {"model": MODEL, "window_start_ns": 0, "window_end_ns": 1, "more": "x" * 300_000}
+    hooks.start("k", evidence)
+    deadline = time.monotonic() + 120
+    while not (ended := hooks.ended()) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return ended[0]
+
+
+def test_of_a_hook_that_talks_much_the_end_is_kept_and_no_more(tmp_path: Path) -> None:
+    program = """
+import resource, sys
+for _ in range(200):
+    sys.stdout.write("progress " * 100_000)
+print("the end")
+"""
+    before_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    ended = run_hook(tmp_path, program)
+    grown_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kib
+    assert (ended.exit_code, len(ended.output)) == (0, OUTPUT_TAIL)
+    assert ended.output.endswith("the end\n")
+    assert grown_kib < 90_000  # it wrote 180 MB
+
+
+def test_a_hook_is_over_when_its_process_is_though_a_child_holds_its_output(tmp_path: Path) -> None:
+    program = """
+import subprocess, sys
+subprocess.Popen([sys.executable, "-c", "import time; time.sleep(40)"])
+print("trained", flush=True)
+"""
+    started = time.monotonic()
+    ended = run_hook(tmp_path, program, timeout_s=38.0)
+    assert (ended.exit_code, ended.output) == (0, "trained\n")
+    assert time.monotonic() - started < 35
 
 
 def test_a_hook_that_died_with_the_monitor_is_not_run_again(tmp_path: Path) -> None:
