@@ -35,7 +35,7 @@ CREATE INDEX IF NOT EXISTS actions_by_time ON actions (model, at_ns);
 """
 
 # An action's life: pending (to be sent), running (a hook), then another state.
-PENDING, RUNNING, REFUSED = "pending", "running", "refused"
+PENDING, RUNNING, REFUSED, DRY_RUN = "pending", "running", "refused", "dry run"
 UNFINISHED = (PENDING, RUNNING)
 # What the gateway refused has not happened; if it is still wanted after this while,
 # it may be begun again under its key.
@@ -136,7 +136,7 @@ class ActionStore:
         A hook that died with the monitor counts: it may have got far, or run on.
         """
         found = [
-            PastAction(row.action, row.at_ns, row.state in UNFINISHED)
+            PastAction(row.action, row.at_ns, row.state in UNFINISHED, row.state == DRY_RUN)
             for row in self.actions(model)
             if row.state != REFUSED
         ]
@@ -155,14 +155,17 @@ class ActionStore:
 
 
 def read_actions(path: Path, model: str, after_ns: int, limit: int) -> list[dict[str, Any]]:
-    """Actions of a model as documents, oldest first, on a connection of its own."""
+    """The newest actions of a model as documents, oldest of them first.
+
+    On a connection of its own.
+    """
     with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=5.0)) as db:
         rows = db.execute(
             f"SELECT {_COLUMNS} FROM actions WHERE model = ? AND at_ns > ? "  # noqa: S608
-            "ORDER BY at_ns LIMIT ?",
+            "ORDER BY at_ns DESC LIMIT ?",
             (model, after_ns, limit),
         ).fetchall()
-    return [_document(_action(row)) for row in rows]
+    return [_document(_action(row)) for row in reversed(rows)]
 
 
 def _action(row: Sequence[Any]) -> ActionRow:

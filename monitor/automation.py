@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from math import log
 from typing import Any, Protocol
 
-from monitor.action_store import PENDING, REFUSED, RUNNING, ActionRow, ActionStore
+from monitor.action_store import DRY_RUN, PENDING, REFUSED, RUNNING, ActionRow, ActionStore
 from monitor.admin import AdminError, AdminRefused
 from monitor.core.deployment import Deployment
 from monitor.core.events import Group
@@ -34,7 +34,7 @@ from monitor.documents import Document, retrain_evidence
 from monitor.retrain import HookEnded, RetrainHooks
 from monitor.store import Store
 
-DONE, FAILED, DRY_RUN, GIVEN_UP = "done", "failed", "dry run", "given up"
+DONE, FAILED, GIVEN_UP = "done", "failed", "given up"
 LIFTED = "lifted"  # a freeze that an operator ended
 BACKOFF_NS = (500_000_000, 1_000_000_000, 5_000_000_000, 15_000_000_000)
 POLL_NS = 250_000_000  # of a deployment, while there is something to decide

@@ -44,11 +44,15 @@ class Guards:
 
 @dataclass(frozen=True, slots=True)
 class PastAction:
-    """An action that was begun; running: it has not ended yet."""
+    """An action that was begun; running: it has not ended yet.
+
+    dry: it was only said; it cools down as any other, and changed nothing.
+    """
 
     action: Action
     at_ns: int
     running: bool = False
+    dry: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +106,8 @@ def must_freeze(
     if deployment.frozen:
         return None
     since_ns = max(now_ns - DAY_NS, unfrozen_ns)
-    done = sum(item.action in CORRECTIVE and item.at_ns > since_ns for item in past)
+    acts = [item for item in past if item.action in CORRECTIVE and not item.dry]
+    done = sum(item.at_ns > since_ns for item in acts)
     if done >= guards.actions_per_day_max:
         return f"{done} actions within a day, the limit is {guards.actions_per_day_max}"
     reverted = reverted_actions(deployment, unfrozen_ns)

@@ -94,6 +94,13 @@ def test_a_fifth_action_in_a_day_freezes_until_it_is_forgiven() -> None:
     assert must_freeze(history, replace(DEPLOYMENT, frozen=True), 0, NOW, GUARDS) is None
 
 
+def test_dry_runs_do_not_use_up_the_budget_but_cool_down() -> None:
+    """Four things only said must not cost the rollback of a bad candidate."""
+    history = [PastAction(Action.RETRAIN, NOW - 3000 * i * S, dry=True) for i in range(1, 5)]
+    assert must_freeze(history, DEPLOYMENT, 0, NOW, GUARDS) is None
+    assert "cooling down" in (may_act(Action.RETRAIN, history, STABLE, NOW, GUARDS) or "")
+
+
 def test_steps_of_a_rollout_do_not_use_up_the_budget() -> None:
     history = [past(Action.ADVANCE, i) for i in range(50)]
     assert must_freeze(history, DEPLOYMENT, 0, NOW, GUARDS) is None
