@@ -21,7 +21,8 @@ from monitor.store import read_history
 
 TIMEOUT_S = 10.0
 CONNECTIONS_MAX = 64
-HISTORY_LIMIT = 10_000  # blocks in one answer; ask again with `after_ns` for more
+HISTORY_LIMIT = 10_000  # blocks, verdicts and actions in one answer, the newest
+INT64_MAX = 2**63 - 1  # what SQLite takes
 
 logger = logging.getLogger(__name__)
 
@@ -85,10 +86,10 @@ class Handler(BaseHTTPRequestHandler):
 
     def _history(self, model: str, query: dict[str, list[str]]) -> None:
         try:
-            after_ns = int(query.get("after_ns", ["-1"])[0])
-            limit = min(int(query.get("limit", [str(HISTORY_LIMIT)])[0]), HISTORY_LIMIT)
-        except ValueError:
-            self._json(400, {"error": "after_ns and limit are whole numbers"})
+            after_ns = _whole(query, "after_ns", -1, low=-1)
+            limit = min(_whole(query, "limit", HISTORY_LIMIT, low=1), HISTORY_LIMIT)
+        except ValueError as exc:
+            self._json(400, {"error": str(exc)})
             return
         try:
             blocks, verdicts, actions = read_history(self.server.database, model, after_ns, limit)
@@ -118,3 +119,16 @@ class Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         logger.debug(format, *args)
+
+
+def _whole(query: dict[str, list[str]], name: str, default: int, *, low: int) -> int:
+    """Raises: ValueError with a sentence for the client."""
+    text = query.get(name, [str(default)])[0]
+    sentence = f"{name} is a whole number from {low} to {INT64_MAX}, got {text[:40]!r}"
+    try:
+        value = int(text)
+    except ValueError:
+        raise ValueError(sentence) from None
+    if not low <= value <= INT64_MAX:
+        raise ValueError(sentence)
+    return value

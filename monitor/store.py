@@ -153,7 +153,10 @@ class Store:
 def read_history(
     path: Path, model: str, after_ns: int, limit: int
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[dict[str, Any]]]:
-    """Blocks, verdicts and actions of a model, oldest first, on a connection of its own."""
+    """The newest blocks, verdicts and actions of a model, oldest of them first.
+
+    limit: of each. On a connection of its own.
+    """
     with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=5.0)) as db:
         blocks = db.execute(
             "SELECT data FROM (SELECT start_ns, data FROM blocks WHERE model = ? AND start_ns > ? "
@@ -161,7 +164,8 @@ def read_history(
             (model, after_ns, limit),
         ).fetchall()
         verdicts = db.execute(
-            "SELECT data FROM verdicts WHERE model = ? AND start_ns > ? ORDER BY start_ns LIMIT ?",
+            "SELECT data FROM (SELECT start_ns, data FROM verdicts WHERE model = ? "
+            "AND start_ns > ? ORDER BY start_ns DESC LIMIT ?) ORDER BY start_ns",
             (model, after_ns, limit),
         ).fetchall()
     return (
