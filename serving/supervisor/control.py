@@ -21,7 +21,9 @@ from serving.supervisor.model_bytes import FetchFailure, ModelBytes
 from serving.supervisor.models import settings_document
 from serving.supervisor.reconcile import Desired, Step, is_live, next_step
 from serving.supervisor.say import say
-from serving.supervisor.worker_state import Worker, WorkerState, load_message
+from serving.supervisor.worker_state import Key, Worker, WorkerState, load_message
+
+LOAD_ENDS_MAX = 2  # one worker that ends while it loads may have been killed by somebody
 
 
 @dataclass(slots=True)
@@ -46,6 +48,7 @@ class Control:
         self._bytes, self._keep_previous = bytes_of, keep_previous
         self._fleet: Fleet | None = None
         self._waiters: list[_Waiter] = []
+        self._ends_in_load: dict[str, int] = {}  # digest -> workers that ended over it in a row
         self._epoch = 0
         self.became_ready = asyncio.Event()
 
@@ -137,7 +140,7 @@ class Control:
             del self.problems[model]
         self.reconcile()
 
-    def heard(self, _: Worker, kind: str, message: channel_pb2.FromWorker) -> None:
+    def heard(self, worker: Worker, kind: str, message: channel_pb2.FromWorker) -> None:
         """A worker said something, or is gone."""
         if kind == "load_failed":
             failed = message.load_failed
@@ -145,9 +148,26 @@ class Control:
             self.give_up_on(failed.model, version, failed.reason)
         elif kind == "loaded":
             self._bytes.keep(message.loaded.digest)
+            self._ends_in_load.pop(message.loaded.digest, None)
+        elif kind == "gone" and worker.loading and not worker.ended_as_told:
+            self._suspect(*next(iter(worker.loading.items())))
         self.reconcile()
         if self._fleet is not None:
             self._fleet.relieve_old()
+
+    def _suspect(self, key: Key, digest: str) -> None:
+        """A worker ended over this version, the first in its queue; the loads are one by one.
+
+        A version that ends every worker that loads it would end them for ever.
+        """
+        model, version = key[0], Version(key[1], digest)
+        wanted_now = self.wanted()
+        kept = {item: ends for item, ends in self._ends_in_load.items() if item in wanted_now}
+        self._ends_in_load = {**kept, digest: kept.get(digest, 0) + 1}
+        ends = self._ends_in_load[digest]
+        if ends >= LOAD_ENDS_MAX and not any(item.serves(version, model) for item in self.workers):
+            del self._ends_in_load[digest]
+            self.give_up_on(model, version, f"{ends} workers ended while they loaded it")
 
     def reconcile(self) -> None:
         """Take every worker one step closer to what is wanted."""

@@ -267,7 +267,7 @@ class Fleet:
             say(traceback.format_exc())
 
     def _note_end(self, worker: Worker, code: int | None) -> None:
-        if worker.stop_reason in {"drained", "stopped"}:
+        if worker.ended_as_told:
             return
         young = time.monotonic() - worker.started_at < YOUNG_S
         served = worker.applied_epoch > 0

@@ -80,6 +80,11 @@ class Worker:
         names = ",".join(f"{model}:{version}" for model, version in sorted(self.loaded))
         return f"<worker {self.index} {self.incarnation} {self.state.value} [{names}]>"
 
+    @property
+    def ended_as_told(self) -> bool:
+        """Whether its end, if it has come, was asked for."""
+        return self.stop_reason in {"drained", "stopped"}
+
     def holds(self, model: str) -> dict[str, str]:
         """version -> digest of what it has loaded of a model."""
         return {v: item.digest for (m, v), item in self.loaded.items() if m == model}

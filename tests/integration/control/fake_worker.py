@@ -1,7 +1,7 @@
 """A worker without a data plane: speaks the channel, and writes down what it was told.
 
 A model whose file contains `cannot load` fails to load, one with `slow to load`
-takes a second. `run/<incarnation>.told` holds the routing table it applied last.
+takes a second, one with `ends the worker` ends it. `run/<incarnation>.told` holds the routing table it applied last.
 """
 
 import argparse
@@ -84,6 +84,8 @@ class FakeWorker:
         identity = {"model": load.model, "version": load.version, "digest": load.digest}
         if b"slow to load" in content:
             await asyncio.sleep(1.0)
+        if b"ends the worker" in content:
+            os.kill(os.getpid(), signal.SIGSEGV)
         if b"cannot load" in content:
             reason = "the golden samples do not come out"
             return pb.FromWorker(load_failed=pb.LoadFailed(**identity, reason=reason))

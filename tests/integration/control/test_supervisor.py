@@ -101,6 +101,29 @@ def test_a_candidate_that_cannot_be_loaded_is_aborted_and_quarantined(
     assert "quarantined" in gateway.tell("START", version={"version": "2"})["error"]
 
 
+def test_a_candidate_that_ends_every_worker_that_loads_it_is_aborted(
+    gateway: FakeGateway,
+) -> None:
+    gateway.push()
+    gateway.start()
+    gateway.push("ends the worker")
+    eventually(lambda: gateway.deployment()["quarantined"])
+    assert "workers ended while they loaded it" in gateway.deployment()["history"][-1]["reason"]
+    eventually(lambda: gateway.arms() == [{"1": 100}] * 2)
+    assert gateway.deployment()["phase"] == "STABLE"
+    assert gateway.admin.status()["ready"]
+
+
+def test_a_first_version_that_ends_every_worker_makes_room_for_the_next(
+    gateway: FakeGateway,
+) -> None:
+    gateway.start()
+    gateway.push("ends the worker")
+    eventually(lambda: gateway.deployment()["quarantined"])
+    gateway.push()
+    eventually(lambda: gateway.arms() == [{"2": 100}] * 2)
+
+
 def test_a_stable_that_cannot_be_loaded_gives_way_to_the_one_that_serves(
     gateway: FakeGateway,
 ) -> None:
