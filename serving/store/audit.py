@@ -18,6 +18,7 @@ from serving.store.files import (
     DamagedError,
     StoreError,
     open_database,
+    raise_if_passing,
     set_aside,
     write_atomically,
 )
@@ -42,13 +43,19 @@ class AuditLog:
     """Append, page through and verify; one writer."""
 
     def __init__(self, folder: Path, now_ns: int) -> None:
-        """Opens `folder`/audit.db; a damaged one is set aside and a new chain begun."""
+        """Opens `folder`/audit.db; a damaged one is set aside and a new chain begun.
+
+        A chain that no longer reaches its head is damaged: going on from where it ends
+        would write over what was cut off, and move the head that tells of it.
+        """
         self._path = folder / "audit.db"
         self._head_path = folder / "audit.head"
         try:
             self._connection = open_database(self._path, _SCHEMA)
             self._head = self._last()
+            self._check_head()
         except (DamagedError, sqlite3.DatabaseError) as error:
+            raise_if_passing(self._path, error)
             self._begin_again(now_ns, error)
 
     def _begin_again(self, now_ns: int, error: Exception) -> None:
@@ -61,6 +68,21 @@ class AuditLog:
         self._head = GENESIS
         body = {"set_aside": aside.name, "error": str(error), "entries_before": kept.count}
         self.append(now_ns, "chain-restarted", "", body)
+
+    def _check_head(self) -> None:
+        """Raises: DamagedError unless the entry that the kept head names is there."""
+        kept, count = _kept_head(self._head_path), self._head.count
+        if problem := _lost_head(self._head_path, count):
+            raise DamagedError(problem)
+        if kept == GENESIS:
+            return
+        row = self._connection.execute(
+            "SELECT digest FROM entries WHERE sequence = ?", (kept.count,)
+        ).fetchone()
+        if row is None:
+            raise DamagedError(f"it ends at entry {count}; audit.head names entry {kept.count}")
+        if row[0] != kept.digest:
+            raise DamagedError(f"entry {kept.count} is not the one that audit.head names")
 
     def append(self, ts_ns: int, kind: str, model: str, body: Mapping[str, Any]) -> AuditEntry:
         """Durably add an entry.
@@ -140,7 +162,15 @@ def verify_audit(folder: Path) -> tuple[int, list[str]]:
             entries = [AuditEntry(*row) for row in rows]
     except sqlite3.DatabaseError as error:
         return 0, [f"audit.db cannot be read: {error}"]
-    return len(entries), verify(entries, kept)
+    lost = _lost_head(folder / "audit.head", len(entries))
+    return len(entries), [*verify(entries, kept), *([lost] if lost else [])]
+
+
+def _lost_head(path: Path, entries: int) -> str:
+    """What is wrong if the head is gone: after a crash only a first entry can be without."""
+    if entries < 2 or path.exists():
+        return ""
+    return f"audit.head is missing: nothing tells whether entry {entries} is the last"
 
 
 def _kept_head(path: Path) -> Head:

@@ -40,7 +40,13 @@ from serving.core.rollout_state import (
 )
 from serving.store.audit import AuditLog
 from serving.store.control_log import SqliteControlLog, replay
-from serving.store.files import DamagedError, StoreError, set_aside, write_atomically
+from serving.store.files import (
+    DamagedError,
+    StoreError,
+    raise_if_passing,
+    set_aside,
+    write_atomically,
+)
 
 State = Mapping[str, Deployment]
 
@@ -61,6 +67,7 @@ class ControlStore:
     """Owns control.db, control.snapshot.json, audit.db and audit.head in `folder`."""
 
     def __init__(self, folder: Path, now_ns: int) -> None:
+        """Raises: StoreError or OSError if the disk does not let us, now."""
         self.folder = folder
         self._path = folder / "control.db"
         self._snapshot_path = folder / "control.snapshot.json"
@@ -68,6 +75,7 @@ class ControlStore:
         try:
             self._open()
         except (DamagedError, sqlite3.DatabaseError, ValueError, KeyError, TypeError) as error:
+            raise_if_passing(self._path, error)
             self._restore(now_ns, error)
         self._catch_up(recovered=True)
         self._write_snapshot()

@@ -15,7 +15,32 @@ class DamagedError(Exception):
 
 
 class StoreError(Exception):
-    """The disk did not take a write; nothing has changed."""
+    """The disk, or whoever locked the file, did not let us; nothing has changed."""
+
+
+# What SQLite says of the moment and not of the file: it is locked, may not be
+# opened or written, or the disk or the memory is full.
+_PASSING = frozenset(
+    {
+        sqlite3.SQLITE_PERM,
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_NOMEM,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_CANTOPEN,
+    }
+)
+
+
+def raise_if_passing(path: Path, error: Exception) -> None:
+    """Keep a good file from being taken for a damaged one.
+
+    Raises: StoreError if `error` tells nothing about what the file holds.
+    """
+    code = getattr(error, "sqlite_errorcode", None)
+    if code is not None and code & 0xFF in _PASSING:  # the rest of the code is detail
+        raise StoreError(f"{path.name} cannot be used now: {error}") from error
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -37,7 +62,8 @@ def write_atomically(path: Path, data: bytes) -> None:
 def open_database(path: Path, schema: str) -> sqlite3.Connection:
     """Open or create a database whose commits reach the disk before they return.
 
-    Raises: DamagedError if it is not an intact database of this schema.
+    Raises: DamagedError if it is not an intact database of this schema, StoreError
+            if that cannot be told now.
     """
     fresh = not path.exists()
     if fresh:
@@ -51,6 +77,7 @@ def open_database(path: Path, schema: str) -> sqlite3.Connection:
         connection.executescript(schema)
     except sqlite3.DatabaseError as error:
         connection.close()
+        raise_if_passing(path, error)
         raise DamagedError(str(error)) from error
     except DamagedError:
         connection.close()

@@ -1,7 +1,8 @@
 """A worker without a data plane: speaks the channel, and writes down what it was told.
 
 A model whose file contains `cannot load` fails to load, one with `slow to load`
-takes a second, one with `ends the worker` ends it. `run/<incarnation>.told` holds the routing table it applied last.
+takes a second, one with `ends the worker` ends it. `run/<incarnation>.told` holds
+the routing table it applied last.
 """
 
 import argparse

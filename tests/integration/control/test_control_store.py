@@ -197,6 +197,60 @@ def test_verify_finds_what_was_done_to_the_audit_log(tmp_path: Path, tamper: str
     store.close()
 
 
+def test_an_audit_log_without_its_head_is_not_called_whole(tmp_path: Path) -> None:
+    store = filled(tmp_path)
+    store.close()
+    (tmp_path / "audit.head").unlink()
+    assert "audit.head is missing" in verify_audit(tmp_path)[1][0]
+
+
+@pytest.mark.parametrize("tamper", ["truncated", "rewritten", "no head", "no log"])
+def test_a_restart_does_not_hide_what_was_done_to_the_audit_log(
+    tmp_path: Path, tamper: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    store = filled(tmp_path)
+    before = dict(store.deployments)
+    store.close()
+    if tamper == "no log":
+        for path in tmp_path.glob("audit.db*"):
+            path.unlink()
+    elif tamper == "no head":
+        (tmp_path / "audit.head").unlink()
+    else:
+        connection = sqlite3.connect(tmp_path / "audit.db", isolation_level=None)
+        connection.execute(
+            "DELETE FROM entries WHERE sequence = 3"
+            if tamper == "truncated"
+            else f"UPDATE entries SET digest = '{'0' * 64}' WHERE sequence = 3"
+        )
+        connection.close()
+    store = ControlStore(tmp_path, 9)
+    assert "audit.db is damaged" in capfd.readouterr().err
+    assert store.entries("", 0, 10)[0].kind == "chain-restarted"
+    assert store.deployments == before
+    assert isinstance(store.apply(command("d", Verb.ROLLBACK)).outcome, Accepted)
+    assert list(tmp_path.glob("audit.db.damaged-*"))
+    store.close()
+
+
+@pytest.mark.parametrize("name", ["control.db", "audit.db"])
+def test_a_file_that_is_only_locked_is_not_set_aside(tmp_path: Path, name: str) -> None:
+    store = filled(tmp_path)
+    before = dict(store.deployments)
+    store.close()
+    blocker = sqlite3.connect(tmp_path / name, isolation_level=None)
+    blocker.execute("PRAGMA locking_mode=EXCLUSIVE")
+    blocker.execute("BEGIN EXCLUSIVE")
+    with pytest.raises(StoreError, match=f"{name} cannot be used now: database is locked"):
+        ControlStore(tmp_path, 9)
+    blocker.close()
+    store = ControlStore(tmp_path, 9)
+    assert store.deployments == before
+    assert not list(tmp_path.glob("*.damaged-*"))
+    assert verify_audit(tmp_path) == (3, [])
+    store.close()
+
+
 def test_an_entry_that_a_crash_kept_from_the_audit_log_is_written_at_start(
     tmp_path: Path,
 ) -> None:
