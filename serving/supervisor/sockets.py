@@ -25,10 +25,15 @@ _BACKLOG = 2048
 
 
 CANNOT_START = 5  # exit code; tells who restarts us that trying again will not help
+NOT_NOW = 1  # another try may do
 
 
 class StartError(Exception):
-    """The gateway cannot start; one sentence with what to do."""
+    """The gateway cannot start; one sentence with what to do, and the exit code."""
+
+    def __init__(self, sentence: str, code: int = CANNOT_START) -> None:
+        super().__init__(sentence)
+        self.code = code
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 from eventlog import set_damaged_keys_aside
 from registry_client import open_source
 from serving.store.control_store import ControlStore
-from serving.store.files import write_atomically
+from serving.store.files import StoreError, write_atomically
 from serving.supervisor.admin import AdminSettings, admin_app, load_token
 from serving.supervisor.books import Books
 from serving.supervisor.config import SupervisorConfig, config_from_json, memory_file
@@ -33,7 +33,7 @@ from serving.supervisor.process import WORKER_ARGV
 from serving.supervisor.registry import RegistryFollower
 from serving.supervisor.say import say
 from serving.supervisor.sockets import (
-    CANNOT_START,
+    NOT_NOW,
     Sockets,
     StartError,
     lock,
@@ -202,12 +202,20 @@ def serve(
 ) -> int:
     """Run a gateway in this process until it is told to stop; returns its exit code.
 
-    That is CANNOT_START when a port or the state directory cannot be had.
+    That is CANNOT_START when a port or the state directory cannot be had, and NOT_NOW
+    when a file in it is locked or the disk is full.
     """
 
     async def run() -> tuple[signal.Signals, Sockets]:
-        supervisor = Supervisor(config, take_over(os.environ), worker_argv)
-        sockets = await supervisor.open()
+        try:
+            supervisor = Supervisor(config, take_over(os.environ), worker_argv)
+            sockets = await supervisor.open()
+        except (StoreError, OSError) as error:
+            raise StartError(
+                f"the state directory {config.state_dir} cannot be used now ({error}); "
+                "make room, or see who owns or locks its files",
+                NOT_NOW,
+            ) from error
         return await supervisor.run(), sockets
 
     # Not asyncio.run: it would wait for a thread that a hanging registry holds.
@@ -216,7 +224,7 @@ def serve(
         reason, sockets = loop.run_until_complete(run())
     except StartError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
-        return CANNOT_START
+        return error.code
     finally:
         loop.close()
     if reason is signal.SIGHUP:

@@ -4,12 +4,13 @@ import os
 import shutil
 import signal
 import socket
+import sqlite3
 import urllib.request
 from collections.abc import Callable
 
 import pytest
 
-from serving.supervisor.sockets import CANNOT_START
+from serving.supervisor.sockets import CANNOT_START, NOT_NOW
 
 from .conftest import FakeGateway, eventually
 
@@ -281,6 +282,25 @@ def test_sighup_replaces_the_supervisor_in_place_and_every_worker(gateway: FakeG
     eventually(lambda: len(gateway.pids()) == 2)
     assert gateway.arms() == [{"1": 100}] * 2
     assert gateway.stop() == 0
+
+
+def test_a_start_that_a_lock_prevents_is_one_line_and_may_be_tried_again(
+    gateway: FakeGateway,
+) -> None:
+    gateway.push()
+    gateway.start()
+    assert gateway.stop() == 0
+    blocker = sqlite3.connect(gateway.state / "control.db", isolation_level=None)
+    blocker.execute("PRAGMA locking_mode=EXCLUSIVE")
+    blocker.execute("BEGIN EXCLUSIVE")
+    gateway.launch()
+    assert gateway.process.wait(30) == NOT_NOW
+    (line,) = gateway.errors().splitlines()
+    assert line.startswith("error: the state directory ")
+    assert "control.db cannot be used now: database is locked" in line
+    blocker.close()
+    gateway.start()
+    assert gateway.arms() == [{"1": 100}] * 2
 
 
 def test_one_supervisor_per_state_directory(gateway: FakeGateway) -> None:
