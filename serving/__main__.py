@@ -4,10 +4,13 @@ import argparse
 import os
 import sys
 
-from serving.supervisor.supervise import read_config, serve
+from serving.supervisor.signals import hold_back
 
 
 def main() -> int:
+    hold_back()  # before the imports, which take a while and start threads
+    from serving.supervisor.supervise import read_config, serve
+
     parser = argparse.ArgumentParser(prog="python -m serving")
     parser.add_argument("--config-fd", type=int, required=True)
     return serve(read_config(parser.parse_args().config_fd))

@@ -14,6 +14,7 @@ import signal
 import sys
 import time
 from collections.abc import Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NoReturn
 
 from eventlog import set_damaged_keys_aside
@@ -32,6 +33,7 @@ from serving.supervisor.models import ModelCache
 from serving.supervisor.process import WORKER_ARGV
 from serving.supervisor.registry import RegistryFollower
 from serving.supervisor.say import say
+from serving.supervisor.signals import HEEDED, heed, hold_back
 from serving.supervisor.sockets import (
     NOT_NOW,
     Sockets,
@@ -44,7 +46,7 @@ from serving.supervisor.status import Gateway, own_metrics
 
 TICK_S = 0.25  # retries and watchdogs; everything else is driven by events
 UPKEEP_S = 30.0
-SUPERVISOR_ARGV = (sys.executable, "-m", "serving")
+SUPERVISOR_ARGV = (sys.executable, "-P", "-m", "serving")
 
 
 class Supervisor:
@@ -101,8 +103,9 @@ class Supervisor:
     async def run(self) -> signal.Signals:
         """Serve until a signal says otherwise; returns it. SIGHUP leaves everything running."""
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for number in HEEDED:
             loop.add_signal_handler(number, self._signalled, number)
+        heed()
         self._announce_files()
         tasks = [asyncio.create_task(work) for work in self._works()]
         self._fleet.start(self.sockets)
@@ -126,6 +129,8 @@ class Supervisor:
 
     def _signalled(self, number: signal.Signals) -> None:
         if not self._stop.done():
+            if number is signal.SIGHUP:
+                hold_back()  # what comes from now on is for the program that follows
             self._stop.set_result(number)
 
     async def _until_stopped(self, tasks: list[asyncio.Task[None]]) -> signal.Signals:
@@ -220,6 +225,7 @@ def serve(
 
     # Not asyncio.run: it would wait for a thread that a hanging registry holds.
     loop = asyncio.new_event_loop()
+    loop.set_default_executor(ThreadPoolExecutor(initializer=hold_back))
     try:
         reason, sockets = loop.run_until_complete(run())
     except StartError as error:

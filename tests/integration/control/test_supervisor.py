@@ -5,6 +5,7 @@ import shutil
 import signal
 import socket
 import sqlite3
+import time
 import urllib.request
 from collections.abc import Callable
 
@@ -282,6 +283,23 @@ def test_sighup_replaces_the_supervisor_in_place_and_every_worker(gateway: FakeG
     eventually(lambda: len(gateway.pids()) == 2)
     assert gateway.arms() == [{"1": 100}] * 2
     assert gateway.stop() == 0
+
+
+def test_signals_in_quick_succession_lose_no_listener_and_none_is_lost(
+    gateway: FakeGateway,
+) -> None:
+    gateway.push()
+    gateway.start()
+    before = gateway.pids()
+    for _ in range(60):  # over all of the time that an exec and the imports take
+        gateway.process.send_signal(signal.SIGHUP)
+        time.sleep(0.05)
+        assert gateway.process.poll() is None
+    eventually(lambda: len(gateway.pids()) == 2 and not {*before} & {*gateway.pids()})
+    gateway.process.send_signal(signal.SIGHUP)
+    gateway.process.send_signal(signal.SIGTERM)
+    assert gateway.process.wait(30) == 0
+    assert not list((gateway.state / "run").glob("*.sock"))
 
 
 def test_a_start_that_a_lock_prevents_is_one_line_and_may_be_tried_again(
