@@ -93,11 +93,15 @@ def require_runtime() -> None:
         )
 
 
+def _command(module: str, descriptor: int) -> list[str]:
+    # -P: a monitor.py in the folder that somebody stands in is not ours.
+    return [sys.executable, "-P", "-m", module, "--config-fd", str(descriptor)]
+
+
 def become(module: str, document: Mapping[str, Any]) -> int:
     """Turn this process into `python -m module`; returns only by raising OSError."""
     descriptor = config_descriptor(document)
-    command = [sys.executable, "-m", module, "--config-fd", str(descriptor)]
-    os.execv(sys.executable, command)  # noqa: S606 - our own module, no shell
+    os.execv(sys.executable, _command(module, descriptor))  # noqa: S606 - our own module, no shell
 
 
 @dataclass
@@ -121,8 +125,9 @@ class Child:
         descriptor = config_descriptor(self.document)
         try:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", self.module, "--config-fd", str(descriptor)],
+                _command(self.module, descriptor),
                 pass_fds=(descriptor,),
+                process_group=0,  # Ctrl-C is for us, who stop them in their order
                 preexec_fn=follower(),  # noqa: PLW1509 - one system call, and no lock taken
             )
         finally:

@@ -11,7 +11,8 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-WORKER_ARGV = (sys.executable, "-m", "serving.worker")
+# -P: a file of the same name in the folder we were started in is not ours.
+WORKER_ARGV = (sys.executable, "-P", "-m", "serving.worker")
 
 
 def spawn(argv: Sequence[str], config_fd: int, http_fd: int) -> int:

@@ -173,6 +173,39 @@ def test_the_processes_end_when_up_is_killed(module):
     wait(lambda: gone(pids(journal)[0]), "the end of the child")
 
 
+def test_ctrl_c_of_a_terminal_reaches_up_alone_which_stops_them_in_order(module):
+    first, second = module / "first", module / "second"
+    up = run_together(module, standin(first), standin(second))
+    try:
+        wait(lambda: pids(first) and pids(second), "start")
+        groups = {os.getpgid(pid) for pid in (up.pid, *pids(first), *pids(second))}
+        assert len(groups) == 3  # a terminal signals the whole group of what it runs
+    finally:
+        up.send_signal(signal.SIGINT)
+        up.communicate(timeout=60)
+    assert up.returncode == 0
+
+
+@pytest.mark.parametrize("verb", ["up", "serve", "monitor"])
+def test_a_module_of_ours_is_not_looked_for_where_somebody_stands(verb, tmp_path):
+    for name in ("monitor", "serving"):
+        (tmp_path / f"{name}.py").write_text("print('not ours')")
+    (tmp_path / "taken").write_text("a file where the state directory should be")
+    words = [verb, "--state-dir", str(tmp_path / "taken")]
+    # As the installed command does: where it stands is not on its path.
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "driftgate", *words],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert "not ours" not in done.stdout
+    assert done.returncode == Exit.CANNOT_START
+    assert done.stderr.startswith("error: ")
+
+
 @pytest.mark.parametrize("verb", ["up", "serve"])
 def test_a_gateway_without_onnx_runtime_is_refused_with_what_to_install(
     verb, monkeypatch, capsys, tmp_path
