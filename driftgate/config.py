@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from driftgate.config_ranges import expected_range
 from driftgate.errors import CliError, Exit
 from eventlog.settings import LogSettings
 from monitor.settings import MonitorSettings
@@ -25,7 +26,6 @@ from serving.settings import GatewaySettings, LimitSettings
 DEFAULT_FILE = Path("driftgate.toml")
 DEFAULT_STATE_DIR = Path(".driftgate")
 PREFIX = "DRIFTGATE_"
-PORT_MAX = 65_535  # the resolver takes larger ones modulo 65536, without a word
 SECTIONS: Mapping[str, type] = {
     "gateway": GatewaySettings,
     "limits": LimitSettings,
@@ -110,6 +110,7 @@ def load_config(args: argparse.Namespace, environment: Mapping[str, str] | None 
     values: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
     origins: dict[str, str] = {}
     _check_document(document, path)
+    _check_variables(environment)
     for section, key, kind in keys():
         name = f"{section}.{key}"
         variable = f"{PREFIX}{section}__{key}".upper()
@@ -124,9 +125,10 @@ def load_config(args: argparse.Namespace, environment: Mapping[str, str] | None 
             continue
         values[section][key] = _convert(raw, kind, name, origin)
         origins[name] = origin
+    state_dir, origins["state_dir"] = _state_dir(args, environment, document, path)
     gateway = GatewaySettings(limits=LimitSettings(**values["limits"]), **values["gateway"])
     return Config(
-        _state_dir(args, environment, document),
+        state_dir,
         gateway,
         LogSettings(**values["log"]),
         MonitorSettings(**values["monitor"]),
@@ -135,15 +137,24 @@ def load_config(args: argparse.Namespace, environment: Mapping[str, str] | None 
 
 
 def _state_dir(
-    args: argparse.Namespace, environment: Mapping[str, str], document: Mapping[str, Any]
-) -> Path:
-    chosen = (
-        getattr(args, "state_dir", None)
-        or environment.get(f"{PREFIX}STATE_DIR")
-        or document.get("state_dir")
-        or DEFAULT_STATE_DIR
-    )
-    return Path(chosen).expanduser().absolute()
+    args: argparse.Namespace,
+    environment: Mapping[str, str],
+    document: Mapping[str, Any],
+    path: Path,
+) -> tuple[Path, str]:
+    """The state directory, absolute, and where it was set."""
+    variable = f"{PREFIX}STATE_DIR"
+    for chosen, origin in (
+        (getattr(args, "state_dir", None), "flag"),
+        (environment.get(variable), variable),
+        (document.get("state_dir"), str(path)),
+    ):
+        if not chosen:
+            continue
+        if not isinstance(chosen, str | Path):
+            raise _unfit("state_dir", chosen, origin, "a folder's name in quotes")
+        return Path(chosen).expanduser().absolute(), origin
+    return DEFAULT_STATE_DIR.absolute(), "default"
 
 
 def _read_file(given: Path | None) -> tuple[Path, dict[str, Any]]:
@@ -177,10 +188,19 @@ def _check_document(document: Mapping[str, Any], path: Path) -> None:
                 raise _unknown(f"{section}.{key}", key, sorted(known[section]), path)
 
 
-def _unknown(shown: str, name: str, candidates: list[str], path: Path) -> CliError:
+def _check_variables(environment: Mapping[str, str]) -> None:
+    """Only names with a double underscore are ours: orchestrators set DRIFTGATE_PORT and such."""
+    known = [f"{PREFIX}{section}__{key}".upper() for section, key, _ in keys()]
+    for name in environment:
+        if name.startswith(PREFIX) and "__" in name and name not in known:
+            raise _unknown(name, name, known, "the environment")
+
+
+def _unknown(shown: str, name: str, candidates: list[str], where: Path | str) -> CliError:
     close = difflib.get_close_matches(name, candidates, n=1)
-    hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(candidates)}"
-    return CliError(f"unknown key {shown} in {path}", hint=hint, code=Exit.USAGE)
+    known = "`driftgate config show` lists them" if len(candidates) > 40 else ", ".join(candidates)
+    hint = f"did you mean {close[0]!r}?" if close else f"known: {known}"
+    return CliError(f"unknown key {shown} in {where}", hint=hint, code=Exit.USAGE)
 
 
 def _convert(raw: Any, kind: Any, name: str, origin: str) -> Any:
@@ -188,8 +208,9 @@ def _convert(raw: Any, kind: Any, name: str, origin: str) -> Any:
         value = _CONVERTERS[kind](raw)
     except (ValueError, TypeError) as error:
         raise _unfit(name, raw, origin, _EXPECTED[kind]) from error
-    if name.endswith("port") and not 0 <= value <= PORT_MAX:
-        raise _unfit(name, raw, origin, f"a port, 0 to {PORT_MAX}")
+    expected = expected_range(name, value)
+    if expected:
+        raise _unfit(name, raw, origin, expected)
     return value
 
 

@@ -25,7 +25,7 @@ def run_show(args: argparse.Namespace) -> int:
         (f"{section}.{key}", value_of(config, section, key), origin_of(config, section, key))
         for section, key, _ in keys()
     ]
-    rows.insert(0, ("state_dir", str(config.state_dir), ""))
+    rows.insert(0, ("state_dir", str(config.state_dir), config.origins["state_dir"]))
     if args.output == "json":
         print(
             json.dumps({name: {"value": value, "origin": o} for name, value, o in rows}, indent=2)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from driftgate.cli import common_options
 from driftgate.config import Config, load_config
+from driftgate.config_ranges import LOG_MODES
 from driftgate.errors import CliError, Exit
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
 Run = Callable[[argparse.Namespace], int]
 
-LOG_MODES = ("async", "durable", "sampled", "off")
 NO_VERSION = "none"
 
 _HINTS = {

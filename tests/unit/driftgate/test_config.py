@@ -19,7 +19,7 @@ def test_defaults_are_the_settings_classes_own(tmp_path):
     config = load(tmp_path)
     assert config.gateway.http_port == 8000
     assert config.monitor.budget_s == 90 * 86_400
-    assert config.origins == {}
+    assert config.origins == {"state_dir": "default"}
 
 
 def test_a_flag_wins_over_the_environment_and_that_over_the_file(tmp_path):
@@ -98,3 +98,62 @@ def test_a_port_that_no_listener_can_have_is_a_usage_error(tmp_path, port):
     with pytest.raises(CliError, match="expected a port, 0 to 65535") as caught:
         load(tmp_path, **{"monitor.port": port})
     assert caught.value.code == Exit.USAGE
+
+
+def test_an_unknown_variable_is_an_error_that_names_the_nearest_one(tmp_path):
+    with pytest.raises(CliError) as caught:
+        load(tmp_path, "", {"DRIFTGATE_GATEWAY__WORKRES": "4"})
+    assert "DRIFTGATE_GATEWAY__WORKRES in the environment" in str(caught.value)
+    assert "did you mean 'DRIFTGATE_GATEWAY__WORKERS'" in str(caught.value)
+    assert caught.value.code == Exit.USAGE
+
+
+def test_a_variable_that_an_orchestrator_sets_is_not_ours(tmp_path):
+    load(tmp_path, "", {"DRIFTGATE_PORT": "tcp://10.0.0.1:8000", "DRIFTGATE_SERVICE_HOST": "x"})
+
+
+@pytest.mark.parametrize("line", ["state_dir = 5", 'state_dir = ["a"]', "[state_dir]"])
+def test_a_state_dir_that_is_no_name_is_an_error(tmp_path, line):
+    text = line if line != "[state_dir]" else "[state_dir]\na = 1"
+    with pytest.raises(CliError, match=r"state_dir = .* cannot be used"):
+        load(tmp_path, text)
+
+
+def test_where_the_state_dir_was_set_is_told(tmp_path):
+    assert load(tmp_path, 'state_dir = "/a"').origins["state_dir"].endswith("driftgate.toml")
+    variable = "DRIFTGATE_STATE_DIR"
+    assert load(tmp_path, "", {variable: "/a"}).origins["state_dir"] == variable
+    assert load(tmp_path, "", state_dir="/a").origins["state_dir"] == "flag"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("gateway.workers", "-1"),
+        ("gateway.drain_s", "nan"),
+        ("gateway.registry_poll_s", "0"),
+        ("gateway.rollout_steps", "50,20"),
+        ("gateway.rollout_steps", "5,25"),
+        ("limits.body_bytes_max", "0"),
+        ("log.mode", "asynchronous"),
+        ("log.sample_rate", "7"),
+        ("log.flush_ms", "-1"),
+        ("monitor.block_s", "0"),
+        ("monitor.tolerance", "-0.1"),
+        ("monitor.budget_s", "inf"),
+    ],
+)
+def test_a_value_that_cannot_be_meant_is_refused_before_anything_starts(tmp_path, name, value):
+    with pytest.raises(CliError, match=f"{name} = .* cannot be used") as caught:
+        load(tmp_path, **{name: value})
+    assert caught.value.code == Exit.USAGE
+
+
+def test_every_default_is_a_value_that_can_be_meant():
+    from driftgate.commands.config import value_of
+    from driftgate.config import keys
+    from driftgate.config_ranges import expected_range
+
+    config = load_config(argparse.Namespace(), {})
+    for section, key, _ in keys():
+        assert expected_range(f"{section}.{key}", value_of(config, section, key)) == ""

@@ -1,0 +1,52 @@
+"""Which values of a key can be meant; anything else would fail later, and elsewhere.
+
+The default rule: a number is finite and not negative. Keys that mean more, or that
+cannot be 0, stand in the tables below.
+"""
+
+import math
+from itertools import pairwise
+from typing import Any
+
+PORT_MAX = 65_535  # the resolver takes larger ones modulo 65536, without a word
+LOG_MODES = ("async", "durable", "sampled", "off")
+
+# 0 would divide by it, spin on it, or refuse everything.
+_ABOVE_ZERO = frozenset(
+    {
+        *("gateway.registry_poll_s", "gateway.worker_rows_max", "gateway.max_batch_size"),
+        *("log.record_rows_max", "log.record_bytes_max", "log.buffer_rows_max"),
+        *("log.buffer_bytes_max", "log.heartbeat_ms", "log.segment_bytes", "log.segment_s"),
+        *("log.sample_rate", "monitor.block_s", "monitor.budget_s", "monitor.warn_budget_s"),
+        *("monitor.retrain_window_s", "monitor.coarse_edges", "monitor.window_blocks"),
+        "monitor.lag_max_s",
+    }
+)
+_SHARES = frozenset(
+    {"log.sample_rate", "monitor.tolerance", "monitor.loss_tolerance", "monitor.loss_max_share"}
+)
+
+
+def expected_range(name: str, value: Any) -> str:
+    """What a value of `section.key` has to be, if it is not; empty if it is."""
+    if name == "log.mode":
+        return "" if value in LOG_MODES else f"one of {', '.join(LOG_MODES)}"
+    if name == "gateway.rollout_steps":
+        return "" if _rises(value) else "percentages that rise from at least 1 to 100"
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return ""
+    if name.endswith("port"):
+        return "" if 0 <= value <= PORT_MAX else f"a port, 0 to {PORT_MAX}"
+    least_open = name in _ABOVE_ZERO or name.startswith("limits.")
+    most = 1.0 if name in _SHARES else math.inf
+    fits = math.isfinite(value) and (value > 0 if least_open else value >= 0) and value <= most
+    if fits:
+        return ""
+    low = "above 0" if least_open else "0 or more"
+    return f"a number {low}" + (" and at most 1" if name in _SHARES else "")
+
+
+def _rises(steps: tuple[int, ...]) -> bool:
+    if not steps or steps[0] < 1 or steps[-1] != 100:
+        return False
+    return all(low < high for low, high in pairwise(steps))
