@@ -107,6 +107,8 @@ class ControlStore:
         Raises: StoreError if the disk refuses; the command then has not happened.
         """
         first = self._log.find(command.id) if command.id else None
+        if first is not None and not _is_repeat(first.command, command):
+            return self._refuse_reuse(command, first.command)
         if first is not None:
             result = pb.CommandResult()
             result.CopyFrom(first.result)
@@ -122,6 +124,15 @@ class ControlStore:
         elif isinstance(outcome, Refused):
             self.note(command.ts_ns, "refused", command.model, _refusal_body(command, outcome))
         return Applied(outcome, result)
+
+    def _refuse_reuse(self, command: Command, first: pb.Command) -> Applied:
+        """Its sender must not be told that what another command did was its own."""
+        sentence = (
+            f"the id {command.id[:64]!r} is that of another command, "
+            f"{pb.Verb.Name(first.verb)} of {first.model}; each command needs its own"
+        )
+        outcome = Refused(self.deployment(command.model), Refusal.INVALID, sentence)
+        return Applied(outcome, _result(command, outcome))
 
     def note(self, ts_ns: int, kind: str, model: str, body: Mapping[str, Any]) -> None:
         """Audit something that is not an accepted command; a full disk is only reported."""
@@ -213,6 +224,11 @@ class ControlStore:
                 break
             sequence = number
         return sequence, state
+
+
+def _is_repeat(first: pb.Command, command: Command) -> bool:
+    """Stamp and evidence may differ when a sender tries again; what it wants may not."""
+    return (first.model, first.verb) == (command.model, command.verb.value)
 
 
 def _state_from(documents: list[dict[str, Any]]) -> State:

@@ -70,6 +70,19 @@ def test_a_repeated_command_gets_its_first_answer(tmp_path: Path) -> None:
     store.close()
 
 
+@pytest.mark.parametrize(("model", "verb"), [("digits", Verb.PAUSE), ("other", Verb.ROLLBACK)])
+def test_an_id_of_another_command_is_refused(tmp_path: Path, model: str, verb: Verb) -> None:
+    store = filled(tmp_path)
+    store.apply(command("d", Verb.ROLLBACK))
+    before = dict(store.deployments)
+    again = store.apply(Command("d", 2, "ann", Origin.CLI, model, verb))
+    assert isinstance(again.outcome, Refused)
+    assert not again.result.accepted
+    assert "ROLLBACK of digits" in again.result.error
+    assert store.deployments == before
+    store.close()
+
+
 def test_a_refused_command_is_audited_and_changes_nothing(tmp_path: Path) -> None:
     store = filled(tmp_path)
     before = dict(store.deployments)
