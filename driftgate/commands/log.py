@@ -53,9 +53,9 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "export",
         help="write predictions to a Parquet file",
         parents=[common_options()],
-        conflict_handler="resolve",  # here --output is the file
+        conflict_handler="resolve",  # here --output is the file, and what is printed one line
     )
-    export.add_argument("--output", type=Path, required=True, metavar="FILE.parquet")
+    export.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.parquet")
     export.add_argument("--model", help="needed when the log has several")
     export.add_argument("--since", metavar="TIME", help="ISO time, or an age such as 90m, 6h, 7d")
     export.add_argument("--until", metavar="TIME", help="likewise; not included")
@@ -113,7 +113,9 @@ def run_export(args: argparse.Namespace) -> int:
     from eventlog import LogError, SqliteLog
     from eventlog.export import WIDE_MAX, Selection, export_parquet
 
-    args.output, output = "table", args.output
+    output = args.output
+    if not output.name:
+        raise CliError(f"--output {output} is not a file's name", code=Exit.USAGE)
     config = load_config(args)
     _check_directory(config)
     ids = _ids(config)

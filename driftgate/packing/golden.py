@@ -7,6 +7,7 @@ tolerance does not serve the version.
 
 import io
 import math
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -53,10 +54,10 @@ def read_golden(path: Path, graph: Graph) -> bytes:
     Outputs that the file leaves out are filled in. Raises: CliError.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except (OSError, ValueError) as exc:
-        raise CliError(f"golden samples {path} cannot be read", first_line(exc)) from exc
+        arrays = _from_npz(path)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as exc:
+        hint = "give an .npz file, as numpy.savez writes it"
+        raise CliError(f"golden samples {path} cannot be read", first_line(exc), hint) from exc
     inputs = {spec.name: arrays.get(f"input:{spec.name}") for spec in graph.inputs}
     missing = [name for name, array in inputs.items() if array is None]
     if missing:
@@ -78,6 +79,14 @@ def read_golden(path: Path, graph: Graph) -> bytes:
             f"outputs {', '.join(different)} differ by more than {TOLERANCE}",
         )
     return _to_npz(given, outputs)
+
+
+def _from_npz(path: Path) -> dict[str, npt.NDArray[Any]]:
+    with path.open("rb") as stream:  # numpy would leave a damaged archive open
+        loaded = np.load(stream, allow_pickle=False)
+        if not isinstance(loaded, np.lib.npyio.NpzFile):
+            raise ValueError("it holds one array without a name")
+        return {name: loaded[name] for name in loaded.files}
 
 
 def _pick(rows: Arrays, count: int, generator: np.random.Generator) -> Arrays:

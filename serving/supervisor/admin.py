@@ -137,7 +137,7 @@ def _number(request: Request, name: str, low: int, high: int, default: int | Non
     text = request.query_params.get(name)
     if text is None:
         return low if default is None else default
-    if not text.isascii() or not text.isdigit() or not low <= int(text[:20]) <= high:
+    if not text.isascii() or not text.isdigit() or len(text) > 20 or not low <= int(text) <= high:
         raise BadRequestError(f"{name} is a number from {low} to {high}")
     return int(text)
 

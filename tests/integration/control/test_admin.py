@@ -174,7 +174,9 @@ def test_a_body_beyond_the_limit_is_refused(served: FakeGateway) -> None:
     assert b"larger than" in answer
 
 
-@pytest.mark.parametrize("query", ["wait_ms=-1", "wait_ms=x", "dry_run=2", "wait_ms=9999999"])
+@pytest.mark.parametrize(
+    "query", ["wait_ms=-1", "wait_ms=x", "dry_run=2", "wait_ms=9999999", f"wait_ms={1:05000}"]
+)
 def test_a_query_out_of_range_is_refused(served: FakeGateway, query: str) -> None:
     body = BODIES["/v1/commands"]
     path = f"/v1/commands?{query}"

@@ -97,6 +97,19 @@ def test_golden_samples_are_made_and_are_the_same_every_time(
     np.testing.assert_allclose(arrays["output:y"], expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("content", [b"PK\x03\x04 cut short", b"", "array"])
+def test_golden_samples_that_are_no_archive_are_refused(command, plain, tmp_path, content):
+    path = tmp_path / "golden.npz"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        with path.open("wb") as file:
+            np.save(file, np.zeros(3))
+    message = refusal(command, "push", "m", plain, "--golden", path)
+    assert "cannot be read" in message
+    assert "hint: give an .npz file" in message
+
+
 def test_given_golden_samples_must_be_repeated_by_the_model(
     command: Command, registry: EmbeddedRegistry, plain: Path, tmp_path: Path
 ) -> None:

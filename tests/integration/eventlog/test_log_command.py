@@ -164,3 +164,13 @@ def test_what_cannot_be_exported_is_said(state_dir: Path, words: tuple[str, ...]
 def test_without_a_log_there_is_a_hint(tmp_path: Path) -> None:
     with pytest.raises(CliError, match="no prediction log"):
         run(tmp_path, "stats")
+
+
+def test_export_takes_its_file_by_either_spelling_and_no_folder(
+    state_dir: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "short.parquet"
+    assert run(state_dir, "export", "-o", str(output), "--model", "digits") == 0
+    assert output.exists()
+    with pytest.raises(CliError, match="not a file's name"):
+        run(state_dir, "export", "--output", ".", "--model", "digits")
