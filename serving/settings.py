@@ -15,7 +15,6 @@ class LimitSettings:
     headers_max: int = 100
     json_depth_max: int = 100
     tensors_max: int = 64
-    rank_max: int = 8
     rows_in_flight_max: int = 16_384
     bytes_in_flight_max: int = 2048 * MIB  # a JSON body counts 24 times its size
     connections_max: int = 4_096

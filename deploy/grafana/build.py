@@ -156,7 +156,7 @@ OVERVIEW = (
     ),
     Panel(
         "Workers and connections",
-        "Workers that serve, and open connections by protocol.",
+        "Workers that serve, and open HTTP connections.",
         "short",
         {
             "workers": f"sum (driftgate_workers{{{ALL}}})",

@@ -60,9 +60,8 @@ class GateMetrics:
         self._slab = slab
         for reason in Reason:
             slab.counter(catalogue.REJECTED, UNKNOWN, reason.value)
-        self.connections = {
-            protocol: slab.gauge(catalogue.CONNECTIONS, protocol) for protocol in PROTOCOLS
-        }
+        # gRPC's engine does not tell; a gauge that stays at zero would say that there are none.
+        self.connections = slab.gauge(catalogue.CONNECTIONS, "http")
 
     def refused(self, model: str, protocol: str, code: int, reason: Reason) -> None:
         """Count a request refused before it was queued; `model` is a known one or UNKNOWN."""

@@ -64,7 +64,7 @@ class HttpGate:
     def count(self) -> None:
         """A connection came or went."""
         count = len(self.connections)
-        self.plane.metrics.connections["http"].set(count)
+        self.plane.metrics.connections.set(count)
         self.counted(count)
 
     def last_replies(self) -> None:
