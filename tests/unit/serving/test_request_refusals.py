@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from protos import inference_pb2 as pb
+from serving.core import grpc_codec
 from serving.core.datatypes import Datatype
 from serving.core.errors import InvalidRequest, ServeError, Unsupported
 from serving.core.grpc_codec import GrpcRequest, message_cost
@@ -281,12 +282,15 @@ def test_unsupported_is_told_apart_from_wrong():
         ).tensors(ONE, 4)
 
 
-def test_of_wanted_outputs_no_more_are_looked_at_than_there_are():
+def test_of_wanted_outputs_no_more_are_looked_at_than_there_are(monkeypatch):
+    looked_at = []
+    monkeypatch.setattr(grpc_codec, "_plain", lambda p: looked_at.append(p) or {})
     message = pb.ModelInferRequest(model_name="m")
     data = message.SerializeToString() + b"\x32\x00" * 100_000
     request = GrpcRequest(data)
     with pytest.raises(InvalidRequest, match="unexpected inference output ''"):
         request.wanted(ONE)
+    assert len(looked_at) <= 2
     twice = pb.ModelInferRequest(outputs=[{"name": "y"}, {"name": "y"}, {"name": "y"}])
     with pytest.raises(InvalidRequest, match="output 'y' already exists"):
         GrpcRequest(twice.SerializeToString()).wanted(ONE)
