@@ -21,7 +21,7 @@ from driftgate.config_ranges import expected_range
 from driftgate.errors import CliError, Exit
 from eventlog.settings import LogSettings
 from monitor.settings import MonitorSettings
-from serving.settings import GatewaySettings, LimitSettings
+from serving.settings import CompatSettings, GatewaySettings, LimitSettings
 
 DEFAULT_FILE = Path("driftgate.toml")
 DEFAULT_STATE_DIR = Path(".driftgate")
@@ -29,6 +29,7 @@ PREFIX = "DRIFTGATE_"
 SECTIONS: Mapping[str, type] = {
     "gateway": GatewaySettings,
     "limits": LimitSettings,
+    "compat": CompatSettings,
     "log": LogSettings,
     "monitor": MonitorSettings,
 }
@@ -99,6 +100,25 @@ def setting_options() -> argparse.ArgumentParser:
     return parent
 
 
+def gateway_options() -> argparse.ArgumentParser:
+    """A parent parser with the gateway's flags that stand in `--help`."""
+    parent = argparse.ArgumentParser(add_help=False)
+    parent.add_argument(
+        "--model-repository",
+        dest="gateway.model_repository",
+        metavar="DIR",
+        help="serve a folder in Triton's layout as it is, instead of the embedded registry",
+    )
+    parent.add_argument(
+        "--triton-metrics",
+        dest="compat.triton_metrics",
+        action="store_const",
+        const="true",
+        help="also export nv_inference_* on the metrics port",
+    )
+    return parent
+
+
 def load_config(args: argparse.Namespace, environment: Mapping[str, str] | None = None) -> Config:
     """The configuration that `args`, the environment and the file add up to.
 
@@ -126,7 +146,11 @@ def load_config(args: argparse.Namespace, environment: Mapping[str, str] | None 
         values[section][key] = _convert(raw, kind, name, origin)
         origins[name] = origin
     state_dir, origins["state_dir"] = _state_dir(args, environment, document, path)
-    gateway = GatewaySettings(limits=LimitSettings(**values["limits"]), **values["gateway"])
+    gateway = GatewaySettings(
+        limits=LimitSettings(**values["limits"]),
+        compat=CompatSettings(**values["compat"]),
+        **values["gateway"],
+    )
     return Config(
         state_dir,
         gateway,
@@ -204,6 +228,10 @@ def _unknown(shown: str, name: str, candidates: list[str], where: Path | str) ->
 
 
 def _convert(raw: Any, kind: Any, name: str, origin: str) -> Any:
+    if typing.get_origin(kind) is typing.Literal:
+        if raw not in typing.get_args(kind):
+            raise _unfit(name, raw, origin, f"one of {', '.join(typing.get_args(kind))}")
+        return raw
     try:
         value = _CONVERTERS[kind](raw)
     except (ValueError, TypeError) as error:

@@ -9,7 +9,6 @@ from itertools import pairwise
 from typing import Any
 
 PORT_MAX = 65_535  # the resolver takes larger ones modulo 65536, without a word
-LOG_MODES = ("async", "durable", "sampled", "off")
 
 # 0 would divide by it, spin on it, or refuse everything.
 _ABOVE_ZERO = frozenset(
@@ -29,8 +28,6 @@ _SHARES = frozenset(
 
 def expected_range(name: str, value: Any) -> str:
     """What a value of `section.key` has to be, if it is not; empty if it is."""
-    if name == "log.mode":
-        return "" if value in LOG_MODES else f"one of {', '.join(LOG_MODES)}"
     if name == "gateway.rollout_steps":
         return "" if _rises(value) else "percentages that rise from at least 1 to 100"
     if isinstance(value, bool) or not isinstance(value, int | float):

@@ -1,15 +1,18 @@
 """What an operator can set about the prediction log; defaults and units stand here."""
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 MIB = 1024 * 1024
+Mode = Literal["async", "durable", "sampled", "off"]
+MODES: tuple[str, ...] = get_args(Mode)
 
 
 @dataclass(frozen=True, slots=True)
 class LogSettings:
     """Modes: async (reply at once), durable (reply after commit), sampled, off."""
 
-    mode: str = "async"
+    mode: Mode = "async"
     sample_rate: float = 1.0  # share of rows kept in mode `sampled`
     flush_ms: int = 50
     record_rows_max: int = 4096

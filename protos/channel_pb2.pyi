@@ -78,17 +78,45 @@ class Drain(_message.Message):
     grace_ms: int
     def __init__(self, grace_ms: _Optional[int] = ...) -> None: ...
 
+class Ask(_message.Message):
+    __slots__ = ("id", "method", "request", "json")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    METHOD_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_FIELD_NUMBER: _ClassVar[int]
+    JSON_FIELD_NUMBER: _ClassVar[int]
+    id: int
+    method: str
+    request: bytes
+    json: bool
+    def __init__(self, id: _Optional[int] = ..., method: _Optional[str] = ..., request: _Optional[bytes] = ..., json: _Optional[bool] = ...) -> None: ...
+
+class Answer(_message.Message):
+    __slots__ = ("id", "error", "grpc_status", "http_status", "reply")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    GRPC_STATUS_FIELD_NUMBER: _ClassVar[int]
+    HTTP_STATUS_FIELD_NUMBER: _ClassVar[int]
+    REPLY_FIELD_NUMBER: _ClassVar[int]
+    id: int
+    error: str
+    grpc_status: int
+    http_status: int
+    reply: bytes
+    def __init__(self, id: _Optional[int] = ..., error: _Optional[str] = ..., grpc_status: _Optional[int] = ..., http_status: _Optional[int] = ..., reply: _Optional[bytes] = ...) -> None: ...
+
 class ToWorker(_message.Message):
-    __slots__ = ("load", "unload", "set_routes", "drain")
+    __slots__ = ("load", "unload", "set_routes", "drain", "answer")
     LOAD_FIELD_NUMBER: _ClassVar[int]
     UNLOAD_FIELD_NUMBER: _ClassVar[int]
     SET_ROUTES_FIELD_NUMBER: _ClassVar[int]
     DRAIN_FIELD_NUMBER: _ClassVar[int]
+    ANSWER_FIELD_NUMBER: _ClassVar[int]
     load: Load
     unload: Unload
     set_routes: SetRoutes
     drain: Drain
-    def __init__(self, load: _Optional[_Union[Load, _Mapping]] = ..., unload: _Optional[_Union[Unload, _Mapping]] = ..., set_routes: _Optional[_Union[SetRoutes, _Mapping]] = ..., drain: _Optional[_Union[Drain, _Mapping]] = ...) -> None: ...
+    answer: Answer
+    def __init__(self, load: _Optional[_Union[Load, _Mapping]] = ..., unload: _Optional[_Union[Unload, _Mapping]] = ..., set_routes: _Optional[_Union[SetRoutes, _Mapping]] = ..., drain: _Optional[_Union[Drain, _Mapping]] = ..., answer: _Optional[_Union[Answer, _Mapping]] = ...) -> None: ...
 
 class Started(_message.Message):
     __slots__ = ("pid", "incarnation")
@@ -145,17 +173,19 @@ class Drained(_message.Message):
     def __init__(self) -> None: ...
 
 class FromWorker(_message.Message):
-    __slots__ = ("started", "loaded", "load_failed", "routes_applied", "unloaded", "drained")
+    __slots__ = ("started", "loaded", "load_failed", "routes_applied", "unloaded", "drained", "ask")
     STARTED_FIELD_NUMBER: _ClassVar[int]
     LOADED_FIELD_NUMBER: _ClassVar[int]
     LOAD_FAILED_FIELD_NUMBER: _ClassVar[int]
     ROUTES_APPLIED_FIELD_NUMBER: _ClassVar[int]
     UNLOADED_FIELD_NUMBER: _ClassVar[int]
     DRAINED_FIELD_NUMBER: _ClassVar[int]
+    ASK_FIELD_NUMBER: _ClassVar[int]
     started: Started
     loaded: Loaded
     load_failed: LoadFailed
     routes_applied: RoutesApplied
     unloaded: Unloaded
     drained: Drained
-    def __init__(self, started: _Optional[_Union[Started, _Mapping]] = ..., loaded: _Optional[_Union[Loaded, _Mapping]] = ..., load_failed: _Optional[_Union[LoadFailed, _Mapping]] = ..., routes_applied: _Optional[_Union[RoutesApplied, _Mapping]] = ..., unloaded: _Optional[_Union[Unloaded, _Mapping]] = ..., drained: _Optional[_Union[Drained, _Mapping]] = ...) -> None: ...
+    ask: Ask
+    def __init__(self, started: _Optional[_Union[Started, _Mapping]] = ..., loaded: _Optional[_Union[Loaded, _Mapping]] = ..., load_failed: _Optional[_Union[LoadFailed, _Mapping]] = ..., routes_applied: _Optional[_Union[RoutesApplied, _Mapping]] = ..., unloaded: _Optional[_Union[Unloaded, _Mapping]] = ..., drained: _Optional[_Union[Drained, _Mapping]] = ..., ask: _Optional[_Union[Ask, _Mapping]] = ...) -> None: ...

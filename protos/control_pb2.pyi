@@ -25,6 +25,8 @@ class Verb(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     FREEZE: _ClassVar[Verb]
     UNFREEZE: _ClassVar[Verb]
     NOTE: _ClassVar[Verb]
+    LOAD: _ClassVar[Verb]
+    UNLOAD: _ClassVar[Verb]
 
 class Phase(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -49,6 +51,8 @@ RELEASE: Verb
 FREEZE: Verb
 UNFREEZE: Verb
 NOTE: Verb
+LOAD: Verb
+UNLOAD: Verb
 PHASE_UNSPECIFIED: Phase
 EMPTY: Phase
 STABLE: Phase

@@ -21,12 +21,15 @@ from enum import Enum
 from pathlib import Path
 from typing import TypeAlias
 
-MAGIC = b"dgmetr02"
+MAGIC = b"dgmetr03"
 HEADER_BYTES = 24  # magic, then as uint64: the directory's length in bytes, and beats
 _BEATS_OFFSET = 16
-DIRECTORY_BYTES = 256 * 1024  # about 3,000 children of 80 bytes
-CELLS = 48 * 1024  # float64; 12 models of 4 versions take about 6,000
+DIRECTORY_BYTES = 1024 * 1024  # about 13,000 children of 80 bytes
+CELLS = 96 * 1024  # float64; 12 models of 4 versions take about 6,000, and 4 per batch size seen
 FILE_BYTES = HEADER_BYTES + DIRECTORY_BYTES + CELLS * 8
+# For the one child "other" of each family, so that counting goes on when the rest is full.
+SPARE_DIRECTORY_BYTES = 16 * 1024
+SPARE_CELLS = 4 * 1024
 
 # Sub-millisecond edges because small ONNX models answer in less; 0.1 and 1 s
 # are where service objectives usually stand.
@@ -45,6 +48,7 @@ class Kind(Enum):
     COUNTER = "counter"
     GAUGE = "gauge"
     HISTOGRAM = "histogram"
+    RECORD = "record"  # fields that are read together; shown by `serving.statistics`
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,7 @@ class Metric:
     help: str
     labels: tuple[str, ...] = ()
     buckets: tuple[float, ...] = ()
+    fields: tuple[str, ...] = ()  # of a record; sums, and in names ending in `_last` the greatest
 
 
 def _counter(name: str, help: str, *labels: str) -> Metric:
@@ -107,6 +112,26 @@ LOG_GAPS = _counter(
     "reason",
 )
 LOG_BUFFER_ROWS = _gauge("prediction_log_buffer_rows", "Rows waiting for the spool.")
+
+# In Triton's meaning: of requests that were answered, or failed after they were queued.
+MODEL_STATISTICS = Metric(
+    "driftgate_model_statistics",
+    Kind.RECORD,
+    "What became of the requests of a version, and where their time went.",
+    ("model", "version"),
+    fields=(
+        *("success", "success_ns", "fail", "fail_ns"),
+        *("queue_ns", "compute_input_ns", "compute_infer_ns", "compute_output_ns"),
+        *("rows", "executions", "inference_ms_last"),
+    ),
+)
+BATCH_STATISTICS = Metric(
+    "driftgate_batch_statistics",
+    Kind.RECORD,
+    "Executions of so many rows, and where their time went.",
+    ("model", "version", "rows"),
+    fields=("executions", "compute_input_ns", "compute_infer_ns", "compute_output_ns"),
+)
 
 # Set by the supervisor.
 BUILD_INFO = _gauge("build_info", "Always 1.", "version")
@@ -175,7 +200,30 @@ class Histogram:
         cells[self._sum] += sum(values)
 
 
-def _width(metric: Metric) -> int:
+class Record:
+    """A cell per field of its metric."""
+
+    __slots__ = ("_cells", "_index")
+
+    def __init__(self, cells: Cells, index: int) -> None:
+        self._cells, self._index = cells, index
+
+    def add(self, *amounts: float) -> None:
+        """Add to the first fields, in their order."""
+        cells = self._cells
+        for index, amount in enumerate(amounts, self._index):
+            cells[index] += amount
+
+    def raise_to(self, field: int, value: float) -> None:
+        """Set a field that never falls."""
+        index = self._index + field
+        self._cells[index] = max(self._cells[index], value)
+
+
+def width(metric: Metric) -> int:
+    """Cells of one child."""
+    if metric.kind is Kind.RECORD:
+        return len(metric.fields)
     return len(metric.buckets) + 2 if metric.kind is Kind.HISTOGRAM else 1
 
 
@@ -212,6 +260,9 @@ class MetricsSlab:
     def histogram(self, metric: Metric, *labels: str) -> Histogram:
         return Histogram(self._cells, self._child(metric, labels), metric.buckets)
 
+    def record(self, metric: Metric, *labels: str) -> Record:
+        return Record(self._cells, self._child(metric, labels))
+
     def _child(self, metric: Metric, labels: tuple[str, ...]) -> int:
         if len(labels) != len(metric.labels):
             raise ValueError(f"{metric.name} has labels {metric.labels}, got {labels}")
@@ -221,16 +272,26 @@ class MetricsSlab:
         return self._children[key]
 
     def _allocate(self, metric: Metric, key: tuple[str, ...]) -> int:
-        line = ("\x1f".join((str(self._next_cell), *key)) + "\n").encode()
-        end = self._directory_bytes + len(line)
-        if end > DIRECTORY_BYTES or self._next_cell + _width(metric) > CELLS:
+        try:
+            return self._place(metric, key, SPARE_DIRECTORY_BYTES, SPARE_CELLS)
+        except MemoryError:
             # Better one shared child than a failed prediction: the overflow is
             # visible as a family whose labels read "other".
-            key = (metric.name, *("other" for _ in metric.labels))
-            if key in self._children:
-                return self._children[key]
+            other = (metric.name, *("other" for _ in metric.labels))
+            if other not in self._children:
+                self._children[other] = self._place(metric, other, 0, 0)
+            return self._children[other]
+
+    def _place(
+        self, metric: Metric, key: tuple[str, ...], spare_bytes: int, spare_cells: int
+    ) -> int:
+        """Raises: MemoryError if only spare room is left."""
+        line = ("\x1f".join((str(self._next_cell), *key)) + "\n").encode()
+        end = self._directory_bytes + len(line)
+        beyond = self._next_cell + width(metric)
+        if end > DIRECTORY_BYTES - spare_bytes or beyond > CELLS - spare_cells:
             raise MemoryError("metrics slab is full")
-        index, self._next_cell = self._next_cell, self._next_cell + _width(metric)
+        index, self._next_cell = self._next_cell, beyond
         start = HEADER_BYTES + self._directory_bytes
         self._map[start : start + len(line)] = line
         self._directory_bytes = end
@@ -247,11 +308,13 @@ class Totals:
     def add(self, other: "Totals", *, kinds: Sequence[Kind] = tuple(Kind)) -> None:
         """Add every child of `other` whose metric is of one of `kinds`."""
         for key, values in other.cells.items():
-            if CATALOGUE[key[0]].kind not in kinds:
+            metric = CATALOGUE[key[0]]
+            if metric.kind not in kinds:
                 continue
             mine = self.cells.setdefault(key, [0.0] * len(values))
+            last = {i for i, name in enumerate(metric.fields) if name.endswith("_last")}
             for index, value in enumerate(values):
-                mine[index] += value
+                mine[index] = max(mine[index], value) if index in last else mine[index] + value
 
 
 def read_slab(path: Path) -> Totals:
@@ -270,7 +333,7 @@ def read_slab(path: Path) -> Totals:
         if metric is None:
             continue
         start = HEADER_BYTES + DIRECTORY_BYTES + int(index) * 8
-        totals.cells[tuple(key)] = list(struct.unpack_from(f"<{_width(metric)}d", data, start))
+        totals.cells[tuple(key)] = list(struct.unpack_from(f"<{width(metric)}d", data, start))
     return totals
 
 
@@ -294,7 +357,7 @@ def render(totals: Totals) -> bytes:
         by_name.setdefault(key[0], []).append(key)
     lines: list[str] = []
     for name, metric in CATALOGUE.items():
-        if name not in by_name:
+        if name not in by_name or metric.kind is Kind.RECORD:
             continue
         lines += [f"# HELP {name} {metric.help}", f"# TYPE {name} {metric.kind.value}"]
         for key in by_name[name]:

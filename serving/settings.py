@@ -1,6 +1,7 @@
 """What an operator can set about the gateway; defaults and units stand here."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 MIB = 1024 * 1024
 
@@ -24,6 +25,16 @@ class LimitSettings:
     body_bytes_per_s_min: int = 8 * 1024
     keep_alive_s: float = 75.0
     request_s_max: float = 30.0  # deadline of a request that names none
+
+
+@dataclass(frozen=True, slots=True)
+class CompatSettings:
+    """How far to behave as Triton does where driftgate has a way of its own."""
+
+    # "none": models follow the registry, and Triton's load and unload are refused;
+    # "explicit": they are commands, for whoever reaches the data ports.
+    model_control: Literal["none", "explicit"] = "none"
+    triton_metrics: bool = False  # nv_inference_* beside our own on /metrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,3 +65,4 @@ class GatewaySettings:
     rollout_steps: tuple[int, ...] = (5, 25, 100)
     max_batch_size: int = 256  # rows per execution of a batchable model without a setting
     limits: LimitSettings = field(default_factory=LimitSettings)
+    compat: CompatSettings = field(default_factory=CompatSettings)

@@ -38,8 +38,8 @@ def run_show(args: argparse.Namespace) -> int:
 
 
 def value_of(config: Config, section: str, key: str) -> Any:
-    owner = config.gateway.limits if section == "limits" else getattr(config, section)
-    return getattr(owner, key)
+    owner = config if hasattr(config, section) else config.gateway
+    return getattr(getattr(owner, section), key)
 
 
 def origin_of(config: Config, section: str, key: str) -> str:

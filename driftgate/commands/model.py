@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from driftgate.cli import common_options
 from driftgate.config import Config, load_config
-from driftgate.config_ranges import LOG_MODES
 from driftgate.errors import CliError, Exit
+from eventlog.settings import MODES
+from registry_client import EmbeddedRegistry, Manifest, Source
 
 if TYPE_CHECKING:
     from driftgate.packing.graph import Arrays
-    from registry_client import EmbeddedRegistry, Manifest, Source
 
 Run = Callable[[argparse.Namespace], int]
 
@@ -79,7 +79,7 @@ def _register_push(verbs: Any) -> None:
     push.add_argument("--alias", help="point this alias at the new version")
     push.add_argument("--version", help="default: the next number")
     push.add_argument("--max-batch-size", type=int, metavar="N", help="0: never batch")
-    push.add_argument("--log-mode", choices=LOG_MODES)
+    push.add_argument("--log-mode", choices=MODES)
     push.add_argument("--sample-rate", type=float, help="share of rows kept in mode sampled")
     push.add_argument(
         "--continuous", action="store_true", help="bin every numeric feature as a range"

@@ -3,7 +3,7 @@
 import argparse
 
 from driftgate.cli import common_options
-from driftgate.config import load_config, setting_options
+from driftgate.config import gateway_options, load_config, setting_options
 from driftgate.processes import become, gateway_document, require_runtime
 
 
@@ -14,13 +14,7 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         description="Run the gateway. It ends on SIGTERM after a drain and replaces "
         "itself and its workers on SIGHUP without closing its listeners. Exit codes: 0 told to "
         "stop, 2 bad configuration, 5 a port or the state directory cannot be had.",
-        parents=[common_options(), setting_options()],
-    )
-    parser.add_argument(
-        "--model-repository",
-        dest="gateway.model_repository",
-        metavar="DIR",
-        help="serve a folder in Triton's layout as it is, instead of the embedded registry",
+        parents=[common_options(), setting_options(), gateway_options()],
     )
     parser.set_defaults(run=run_serve)
 

@@ -4,7 +4,7 @@ import argparse
 
 from driftgate import __version__
 from driftgate.cli import common_options
-from driftgate.config import Config, load_config, setting_options
+from driftgate.config import Config, gateway_options, load_config, setting_options
 from driftgate.processes import (
     Child,
     gateway_document,
@@ -22,7 +22,7 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         description="Run gateway and monitor until SIGTERM or Ctrl-C; each is started again when "
         "it ends. Exit codes: 0 told to stop, 2 bad configuration, 5 a port or the state "
         "directory cannot be had.",
-        parents=[common_options(), setting_options()],
+        parents=[common_options(), setting_options(), gateway_options()],
     )
     parser.add_argument(
         "--with-demo-model",

@@ -149,7 +149,7 @@ def undo_line(command: Command, before: Deployment, after: Deployment) -> str:
     """
     model, guard = command.model, f"--if-generation {after.generation}"
     if len(after.history) > 1 and _what_serves(before) != _what_serves(after):
-        return f"driftgate rollout undo {model} {guard}" if after.stable else ""
+        return f"driftgate rollout undo {model} {guard}" if before.stable else ""
     if command.verb is Verb.RELEASE and command.version is None:
         left_s = max(1, round((before.hold_until_ns - command.ts_ns) / 1e9))
         return f"driftgate rollout hold {model} --for {left_s}s {guard}"

@@ -28,6 +28,8 @@ class Verb(IntEnum):
     FREEZE = 13
     UNFREEZE = 14
     NOTE = 15
+    LOAD = 16
+    UNLOAD = 17
 
 
 class Phase(IntEnum):

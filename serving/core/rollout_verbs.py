@@ -49,11 +49,7 @@ def _start(deployment: Deployment, command: Command) -> Deployment:
     if version == stable:
         raise _inapplicable(f"version {version.version} of {command.model} already serves")
     if version.version == stable.version:
-        raise RefuseCommand(
-            Refusal.INVALID,
-            f"version {version.version} of {command.model} already serves with other content "
-            f"(digest {stable.digest[:12]}); push the change as a new version",
-        )
+        raise _other_content(command.model, stable)
     if version == deployment.candidate and not command.force:
         raise _inapplicable(f"version {version.version} of {command.model} is already on its way")
     if command.origin is Origin.ALIAS and deployment.frozen:
@@ -150,7 +146,7 @@ def _rollback(deployment: Deployment, command: Command) -> Deployment:
 
 
 def _undo(deployment: Deployment, command: Command) -> Deployment:
-    if deployment.stable is None or len(deployment.history) < 2:
+    if len(deployment.history) < 2:
         raise _inapplicable(f"{command.model} has no change to undo")
     earlier = deployment.history[-2].serving
     if earlier.stable is None:
@@ -196,6 +192,28 @@ def _unfreeze(deployment: Deployment, command: Command) -> Deployment:
     return replace(deployment, frozen=False)
 
 
+def _load(deployment: Deployment, command: Command) -> Deployment:
+    version = _version_of(command)
+    stable = deployment.stable
+    if stable is None:
+        return _adopt(deployment, command)
+    if deployment.candidate is not None:
+        raise _inapplicable(
+            f"a rollout of {command.model} is on its way; promote or abort it first"
+        )
+    if version == stable:
+        raise _inapplicable(f"version {version.version} of {command.model} already serves")
+    if version.version == stable.version:
+        raise _other_content(command.model, stable)
+    deployment = _admit(deployment, version, command)
+    return replace(deployment, serving=Serving(stable=version, previous=stable))
+
+
+def _unload(deployment: Deployment, command: Command) -> Deployment:  # noqa: ARG001 - one shape
+    _stable_of(deployment)
+    return replace(deployment, phase=Phase.EMPTY, serving=Serving())
+
+
 def _note(deployment: Deployment, command: Command) -> Deployment:  # noqa: ARG001 - one shape
     return deployment
 
@@ -216,6 +234,8 @@ VERBS: Mapping[Verb, Callable[[Deployment, Command], Deployment]] = {
     Verb.FREEZE: _freeze,
     Verb.UNFREEZE: _unfreeze,
     Verb.NOTE: _note,
+    Verb.LOAD: _load,
+    Verb.UNLOAD: _unload,
 }
 
 
@@ -277,6 +297,14 @@ def _check_steps(steps: tuple[int, ...]) -> None:
             Refusal.INVALID,
             f"steps rise from at least 1 to 100 percent, not {','.join(map(str, steps[:10]))}",
         )
+
+
+def _other_content(model: str, stable: Version) -> RefuseCommand:
+    return RefuseCommand(
+        Refusal.INVALID,
+        f"version {stable.version} of {model} already serves with other content "
+        f"(digest {stable.digest[:12]}); push the change as a new version",
+    )
 
 
 def _inapplicable(sentence: str) -> RefuseCommand:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from eventlog.settings import LogSettings
-from serving.settings import GatewaySettings, LimitSettings
+from serving.settings import CompatSettings, GatewaySettings, LimitSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +49,14 @@ def config_from_json(document: dict[str, Any]) -> SupervisorConfig:
     """
     gateway = dict(document.get("gateway", {}))
     limits = LimitSettings(**gateway.pop("limits", {}))
+    compat = CompatSettings(**gateway.pop("compat", {}))
     steps = tuple(gateway.pop("rollout_steps", GatewaySettings().rollout_steps))
     state_dir = Path(document["state_dir"])
     return SupervisorConfig(
         state_dir=state_dir,
         registry_dir=Path(document.get("registry_dir") or state_dir / "registry"),
         gateway=GatewaySettings(
-            limits=limits, rollout_steps=steps, **_tuples(gateway, "admin_hosts")
+            limits=limits, compat=compat, rollout_steps=steps, **_tuples(gateway, "admin_hosts")
         ),
         log=LogSettings(**document.get("log", {})),
     )

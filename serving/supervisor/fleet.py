@@ -233,7 +233,7 @@ class Fleet:
         await converse(worker, endpoint, self._heard)
 
     async def _watch_old(self, worker: Worker, endpoint: Endpoint[pb.FromWorker]) -> None:
-        talk = asyncio.ensure_future(converse(worker, endpoint, lambda *_: None))
+        talk = asyncio.ensure_future(converse(worker, endpoint, self._heard_old))
         try:
             await ended(worker.pid)
         finally:
@@ -265,6 +265,11 @@ class Fleet:
             self._tell(worker, kind, message)
         except Exception:
             say(traceback.format_exc())
+
+    def _heard_old(self, worker: Worker, kind: str, message: pb.FromWorker) -> None:
+        """Of an earlier supervisor's worker only its clients' questions are ours."""
+        if kind == "ask":
+            self._heard(worker, kind, message)
 
     def _note_end(self, worker: Worker, code: int | None) -> None:
         if worker.ended_as_told:

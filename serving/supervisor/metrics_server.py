@@ -15,11 +15,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from serving.metrics import CATALOGUE, Kind, Totals, read_slab, render
+from serving.metrics import CATALOGUE, Kind, Totals, read_slab, width
 from serving.store.files import write_atomically
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-_KEPT = (Kind.COUNTER, Kind.HISTOGRAM)  # a dead worker has no queue and no connections
+_KEPT = (Kind.COUNTER, Kind.HISTOGRAM, Kind.RECORD)  # a dead worker has no queue and no connections
 
 
 class DeadTotals:
@@ -34,7 +34,8 @@ class DeadTotals:
             document = json.loads(path.read_bytes())
             self._folded = [str(item) for item in document["folded"]]
             for key, values in document["cells"]:
-                if key[0] in CATALOGUE:
+                metric = CATALOGUE.get(key[0])
+                if metric is not None and len(values) == width(metric):
                     self.totals.cells[tuple(key)] = [float(value) for value in values]
         except (OSError, ValueError, KeyError, TypeError, IndexError):
             self.totals, self._folded = Totals(), []
@@ -58,8 +59,8 @@ class DeadTotals:
             self._unsaved.pop()
 
 
-def collect(dead: DeadTotals, slabs: Iterable[Path], own: Totals) -> bytes:
-    """The exposition of everything there is now; a slab that is going away is skipped."""
+def collect(dead: DeadTotals, slabs: Iterable[Path]) -> Totals:
+    """What workers have counted until now; a slab that is going away is skipped."""
     totals = Totals()
     totals.add(dead.totals)
     for slab in slabs:
@@ -67,8 +68,7 @@ def collect(dead: DeadTotals, slabs: Iterable[Path], own: Totals) -> bytes:
             totals.add(read_slab(slab))
         except (OSError, ValueError):
             continue
-    totals.add(own)
-    return render(totals)
+    return totals
 
 
 def metrics_app(exposition: Callable[[], bytes]) -> Starlette:

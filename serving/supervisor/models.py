@@ -94,6 +94,18 @@ def resolve(source: Source, model: str, reference: str) -> Version:
     return Version(name, source.manifest(model, name).digest)
 
 
+def newest(source: Source, model: str) -> Version:
+    """The champion of a model, else its highest version; blocking.
+
+    Raises: RegistryError if there is none.
+    """
+    versions = source.versions(model)
+    if not versions:
+        raise NotFound("no such model in the repository")
+    name = source.aliases(model).get(CHAMPION, versions[-1])
+    return Version(name, source.manifest(model, name).digest)
+
+
 class MovedError(Corrupt):
     """The registry's version has other content than the one that was asked for."""
 

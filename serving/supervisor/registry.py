@@ -13,7 +13,7 @@ from registry_client import RegistryError, Source
 from serving.core.rollout_state import Command, Deployment, Origin, Refused, Verb, Version
 from serving.store.files import StoreError
 from serving.supervisor.control import Control
-from serving.supervisor.models import CHAMPION, Champion, Look, look, resolve
+from serving.supervisor.models import CHAMPION, Champion, Look, look, newest, resolve
 from serving.supervisor.say import say
 
 FIRST_LOOK_S_MAX = 2.0  # a registry that hangs must not keep the last good state from serving
@@ -28,11 +28,15 @@ class RegistryFollower:
         control: Control,
         poll_s: float,
         steps: tuple[int, ...],
+        *,
+        follows: bool,
     ) -> None:
+        """follows: whether an alias that moves is a wish; else only commands are."""
         self.look = Look()
         self.up = False
         self.last_sync_ns = 0
         self._open, self._control, self._poll_s, self._steps = open_source, control, poll_s, steps
+        self._follows = follows
         self._source: Source | None = None
         self._handled: dict[str, int] = {}
         self._refused: dict[str, tuple[int, int]] = {}
@@ -62,6 +66,14 @@ class RegistryFollower:
         """A version by number or @alias. Raises: RegistryError or OSError."""
         return await asyncio.to_thread(lambda: resolve(self.source(), model, reference))
 
+    async def models(self) -> list[str]:
+        """Names of all models, sorted. Raises: RegistryError or OSError."""
+        return await asyncio.to_thread(lambda: self.source().models())
+
+    async def newest(self, model: str) -> Version:
+        """The champion, else the highest version. Raises: RegistryError or OSError."""
+        return await asyncio.to_thread(lambda: newest(self.source(), model))
+
     def look_soon(self) -> None:
         """Do not wait for the next poll."""
         self._nudge.set()
@@ -88,7 +100,7 @@ class RegistryFollower:
                 if self.look.model_errors.get(model) != error:
                     say(f"{model}: {error}")
         self.look = seen
-        for model, champion in seen.champions.items():
+        for model, champion in seen.champions.items() if self._follows else ():
             try:
                 self._follow(model, champion)
             except StoreError as error:  # heard again at the next look

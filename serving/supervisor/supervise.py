@@ -18,13 +18,18 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NoReturn
 
 from eventlog import set_damaged_keys_aside
+from protos import channel_pb2
 from registry_client import open_source
+from serving.metrics import Totals, render
+from serving.statistics import triton_metrics
 from serving.store.control_store import ControlStore
 from serving.store.files import StoreError, write_atomically
 from serving.supervisor.admin import AdminSettings, admin_app, load_token
 from serving.supervisor.books import Books
+from serving.supervisor.client_methods import EXPLICIT, client_methods
 from serving.supervisor.config import SupervisorConfig, config_from_json, memory_file
 from serving.supervisor.control import Control
+from serving.supervisor.desk import ClientDesk
 from serving.supervisor.fleet import Fleet
 from serving.supervisor.listener import serve_http
 from serving.supervisor.metrics_server import DeadTotals, collect, metrics_app
@@ -43,6 +48,7 @@ from serving.supervisor.sockets import (
     take_over,
 )
 from serving.supervisor.status import Gateway, own_metrics
+from serving.supervisor.worker_state import Worker
 
 TICK_S = 0.25  # retries and watchdogs; everything else is driven by events
 UPKEEP_S = 30.0
@@ -77,12 +83,16 @@ class Supervisor:
             self._control,
             gateway.registry_poll_s,
             gateway.rollout_steps,
+            follows=gateway.compat.model_control != EXPLICIT,
         )
         self._books = Books(config.log_dir, config.log)
-        self._fleet = Fleet(config, self._books, self._dead, worker_argv, self._control.heard)
+        self._fleet = Fleet(config, self._books, self._dead, worker_argv, self._heard)
         self._control.bind(self._fleet)
         self._gateway = Gateway(
             self._control, self._registry, self._fleet, self._books, gateway.rollout_steps
+        )
+        self._desk = ClientDesk(
+            client_methods(self._control, self._registry, self._counted, gateway.compat)
         )
         self._stop: asyncio.Future[signal.Signals] = asyncio.get_running_loop().create_future()
 
@@ -118,9 +128,16 @@ class Supervisor:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            self._desk.close()
             await self._bytes.close()
             self._store.close()
         return reason
+
+    def _heard(self, worker: Worker, kind: str, message: channel_pb2.FromWorker) -> None:
+        if kind == "ask":
+            self._desk.take(worker, message.ask)
+        else:
+            self._control.heard(worker, kind, message)
 
     @property
     def sockets(self) -> Sockets:
@@ -157,10 +174,16 @@ class Supervisor:
             serve_http(metrics_app(self._exposition), self.sockets.metrics),
         ]
 
-    def _exposition(self) -> bytes:
+    def _counted(self) -> Totals:
+        """What all workers have counted, those that are gone included."""
         slabs = [worker.metrics_path for worker in (*self._fleet.workers, *self._fleet.old)]
-        own = own_metrics(self._control, self._registry, self._fleet)
-        return collect(self._dead, slabs, own)
+        return collect(self._dead, slabs)
+
+    def _exposition(self) -> bytes:
+        totals = self._counted()
+        triton = triton_metrics(totals) if self._config.gateway.compat.triton_metrics else b""
+        totals.add(own_metrics(self._control, self._registry, self._fleet))
+        return render(totals) + triton
 
     async def _tick(self) -> None:
         while True:

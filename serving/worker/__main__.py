@@ -25,6 +25,7 @@ from serving.worker.config import WorkerConfig, read_config
 from serving.worker.control import WorkerChannel
 from serving.worker.counters import GateMetrics
 from serving.worker.dataplane import DataPlane
+from serving.worker.desk import Desk
 from serving.worker.grpc_server import GrpcServer
 from serving.worker.http_app import make_app
 from serving.worker.http_gate import HttpGate
@@ -69,11 +70,14 @@ class Worker:
         )
         metadata = Metadata(self._plane, config.server_name)
         labels = LabelDesk(self._plane, self._log.writer, self._log.ids)
-        self._gate = HttpGate(loop, self._plane, make_app(self._plane, metadata, labels))
+        self._desk = Desk()
+        self._gate = HttpGate(
+            loop, self._plane, make_app(self._plane, metadata, labels, self._desk)
+        )
         counts = Counts(config.connections_path, config.index, config.workers)
         listener = socket.socket(fileno=config.http_fd)
         self._acceptor = Acceptor(loop, listener, self._gate, counts)
-        self._grpc = GrpcServer(self._plane, metadata, config.limits)
+        self._grpc = GrpcServer(self._plane, metadata, self._desk, config.limits)
         self._ticker: asyncio.TimerHandle | None = None
         self._promiser: asyncio.TimerHandle | None = None
         self._draining: asyncio.Future[None] | None = None
@@ -93,6 +97,7 @@ class Worker:
         channel = WorkerChannel(
             channel_listener,
             self._shelf,
+            self._desk,
             started,
             self._drain,
             self._open,

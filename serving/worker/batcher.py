@@ -54,8 +54,11 @@ class Receiver(Protocol[T]):
         release: Release | None,
         loggable: bool,
         began_ns: int,
+        ready_ns: int,
         run_ns: int,
-    ) -> None: ...
+    ) -> None:
+        """began_ns, ready_ns: when the batch was formed, and its inputs were together."""
+        ...
 
     def member_failed(self, member: T, error: ServeError, *, ran: bool) -> None: ...
 
@@ -142,15 +145,16 @@ class Batcher(Generic[T]):
             self._failed(batch, None, error)
             self._again()
             return
+        ready = self._clock_ns()
         if not self._inline:
-            self._run_in_thread(batch, inputs, release, loggable, now)
+            self._run_in_thread(batch, inputs, release, loggable, now, ready)
             return
         try:
             outputs = self._checked(batch, self._session.run(inputs))
         except Exception as error:
             self._failed(batch, release, error)
         else:
-            self._succeeded(batch, inputs, outputs, release, loggable, now)
+            self._succeeded(batch, inputs, outputs, release, loggable, now, ready)
         finally:
             self._again()
 
@@ -204,13 +208,16 @@ class Batcher(Generic[T]):
         release: Release | None,
         loggable: bool,
         began_ns: int,
+        ready_ns: int,
     ) -> None:
-        run_ns = self._clock_ns() - began_ns
+        run_ns = self._clock_ns() - ready_ns
         self._run_ns += (run_ns - self._run_ns) >> AVERAGE_SHIFT
         if self._run_ns > SLOW_NS:
             self._inline = False
         self._queue.succeed(batch)
-        self._receiver.batch_done(batch, inputs, outputs, release, loggable, began_ns, run_ns)
+        self._receiver.batch_done(
+            batch, inputs, outputs, release, loggable, began_ns, ready_ns, run_ns
+        )
 
     def _failed(self, batch: Batch[T], release: Release | None, error: Exception) -> None:
         if release is not None:
@@ -226,6 +233,7 @@ class Batcher(Generic[T]):
         release: Release | None,
         loggable: bool,
         began_ns: int,
+        ready_ns: int,
     ) -> None:
         self._busy = True
         self._arm_timer()
@@ -239,7 +247,7 @@ class Batcher(Generic[T]):
                 told = error if isinstance(error, Exception) else ModelFailed("the run was stopped")
                 self._failed(batch, release, told)
             else:
-                self._succeeded(batch, inputs, outputs, release, loggable, began_ns)
+                self._succeeded(batch, inputs, outputs, release, loggable, began_ns, ready_ns)
             finally:
                 self._again()
 

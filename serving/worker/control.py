@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable
 
 from protos import channel_pb2 as pb
 from serving.channel import ChannelError, Endpoint, accept
+from serving.worker.desk import Desk
 from serving.worker.models import ModelShelf
 
 log = logging.getLogger("driftgate.serving")
@@ -30,6 +31,7 @@ class WorkerChannel:
         self,
         listener: socket.socket,
         shelf: ModelShelf,
+        desk: Desk,
         started: pb.Started,
         drain: Drain,
         open: Open,
@@ -43,7 +45,8 @@ class WorkerChannel:
         http_fd: the listener, given to each supervisor that calls: after a crash the next
             one goes on with it, so that nobody who waits in its backlog is hung up on.
         """
-        self._listener, self._shelf, self._started = listener, shelf, started
+        self._listener, self._shelf, self._desk = listener, shelf, desk
+        self._started = started
         self._drain, self._open, self._http_fd = drain, open, http_fd
         self._orphan_s, self._drain_s = orphan_s, drain_s
         self._beside: set[asyncio.Task[None]] = set()
@@ -64,11 +67,13 @@ class WorkerChannel:
             except (ChannelError, OSError) as error:
                 log.warning("the supervisor's connection broke: %s", error)
             finally:
+                self._desk.detach()
                 endpoint.close()
 
     async def _converse(self, endpoint: Endpoint[pb.ToWorker]) -> bool:
         """True once the worker has drained."""
         await endpoint.send(pb.FromWorker(started=self._started), [self._http_fd])
+        self._desk.attach(endpoint)
         while (received := await endpoint.receive()) is not None:
             message, fds = received
             kind = message.WhichOneof("message")
@@ -80,6 +85,8 @@ class WorkerChannel:
                 applied = self._shelf.apply(message.set_routes)
                 await self._open()
                 await endpoint.send(applied)
+            elif kind == "answer":
+                self._desk.answered(message.answer, fds)
             elif kind == "drain":
                 await self._drain(message.drain.grace_ms / 1000)
                 with contextlib.suppress(OSError, ChannelError):

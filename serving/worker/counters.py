@@ -1,18 +1,32 @@
 """The metrics that requests touch, looked up once per version."""
 
+from dataclasses import dataclass
 from enum import Enum
 
 from serving import metrics as catalogue
 from serving.core.errors import Reason
-from serving.metrics import MetricsSlab
+from serving.metrics import MetricsSlab, Record
 
 PROTOCOLS = ("http", "grpc")
 UNKNOWN = "unknown"  # a model or version that no registry has named
 
 
+_LAST = catalogue.MODEL_STATISTICS.fields.index("inference_ms_last")
+
+
 class LabelOutcome(Enum):
     TAKEN = "taken"
     REFUSED = "refused"
+
+
+@dataclass(slots=True)
+class ExecutionTimes:
+    """Where the time of one run went; queue_ns is its requests' mean."""
+
+    input_ns: int
+    infer_ns: int
+    queue_ns: int
+    output_ns: int = 0  # known when the replies are written
 
 
 class VersionMetrics:
@@ -37,12 +51,35 @@ class VersionMetrics:
         self.encode = slab.histogram(catalogue.STAGE_SECONDS, model, "encode")
         create_model_series(slab, model)
         self.cancelled = slab.counter(catalogue.CANCELLED, model)
+        self._statistics = slab.record(catalogue.MODEL_STATISTICS, model, version)
+        self._by_rows: dict[int, Record] = {}
 
-    def failed(self, protocol: str, code: int) -> None:
+    def failed(self, protocol: str, code: int, took_ns: int) -> None:
         """Count a request that this version did not answer with a prediction."""
         self._slab.counter(
             catalogue.REQUESTS, self._model, self._version, protocol, str(code)
         ).inc()
+        self._statistics.add(0, 0, 1, took_ns)
+
+    def executed(
+        self, times: ExecutionTimes, rows: int, requests: int, success_ns: int, last_ms: int
+    ) -> None:
+        """Count one run whose replies are written.
+
+        requests, success_ns: of it, how many got their prediction, and in what time together.
+        """
+        spent = (times.input_ns, times.infer_ns, times.output_ns)
+        each = (times.queue_ns, *spent)
+        self._statistics.add(
+            requests, success_ns, 0, 0, *[requests * spent_ns for spent_ns in each], rows, 1
+        )
+        self._statistics.raise_to(_LAST, last_ms)
+        record = self._by_rows.get(rows)
+        if record is None:
+            record = self._by_rows[rows] = self._slab.record(
+                catalogue.BATCH_STATISTICS, self._model, self._version, str(rows)
+            )
+        record.add(1, *spent)
 
 
 def create_model_series(slab: MetricsSlab, model: str) -> None:

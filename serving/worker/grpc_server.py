@@ -26,6 +26,7 @@ from serving.core.grpc_codec import GrpcRequest, message_cost, parse
 from serving.core.json_codec_reply import BatchOutputs
 from serving.settings import LimitSettings
 from serving.worker.dataplane import DataPlane
+from serving.worker.desk import Desk
 from serving.worker.metadata import Metadata
 from serving.worker.task import Task
 
@@ -36,6 +37,12 @@ STREAMS_MAX = 100  # calls of one connection at a time; bounds what a reset floo
 METADATA_BYTES = (8 * 1024, 16 * 1024)  # soft and hard limit
 RETRY_PUSHBACK_MS = "1000"
 WATCH_S = 0.2  # how often a health watch looks
+
+# Answered by the supervisor, for all workers together.
+RELAYED = (
+    *("ModelStatistics", "RepositoryIndex", "RepositoryModelLoad", "RepositoryModelUnload"),
+    *("TraceSetting", "LogSettings"),
+)
 
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
@@ -76,8 +83,8 @@ class Call:
 class Handlers:
     """The methods of both services, from bytes to bytes."""
 
-    def __init__(self, plane: DataPlane, metadata: Metadata) -> None:
-        self._plane, self._metadata = plane, metadata
+    def __init__(self, plane: DataPlane, metadata: Metadata, desk: Desk) -> None:
+        self._plane, self._metadata, self._desk = plane, metadata, desk
 
     async def infer(self, data: bytes, context: Context) -> bytes:
         """ModelInfer. Raises: ServeError."""
@@ -120,7 +127,10 @@ class Handlers:
 
     async def model_ready(self, data: bytes, _: Context) -> bytes:
         request = parse(pb.ModelReadyRequest, data)
-        self._metadata.model(request.name, request.version)
+        try:
+            self._metadata.model(request.name, request.version)
+        except UnknownModel:  # clients that wait for a model ask until it is true
+            return pb.ModelReadyResponse(ready=False).SerializeToString()
         return pb.ModelReadyResponse(ready=True).SerializeToString()
 
     async def server_metadata(self, data: bytes, _: Context) -> bytes:
@@ -131,6 +141,16 @@ class Handlers:
         request = parse(pb.ModelMetadataRequest, data)
         described = self._metadata.model(request.name, request.version)
         return pb.ModelMetadataResponse(**described).SerializeToString()
+
+    def relayed(self, method: str) -> Unary:
+        """The handler of a method that the supervisor answers."""
+        request_type = getattr(pb, f"{method}Request")
+
+        async def relay(data: bytes, _: Context) -> bytes:
+            parse(request_type, data)
+            return await self._desk.ask(method, data, json=False)
+
+        return relay
 
     async def health_check(self, data: bytes, _: Context) -> bytes:
         request = parse(health_pb2.HealthCheckRequest, data)
@@ -199,8 +219,10 @@ async def _abort(context: Context, error: Exception) -> None:
 class GrpcServer:
     """The engine: options, services, start and stop."""
 
-    def __init__(self, plane: DataPlane, metadata: Metadata, limits: LimitSettings) -> None:
-        self._handlers = Handlers(plane, metadata)
+    def __init__(
+        self, plane: DataPlane, metadata: Metadata, desk: Desk, limits: LimitSettings
+    ) -> None:
+        self._handlers = Handlers(plane, metadata, desk)
         self._plane = plane
         self._options = _options(limits)
         self._server: grpc.aio.Server | None = None
@@ -223,6 +245,7 @@ class GrpcServer:
             "ModelReady": handlers.model_ready,
             "ServerMetadata": handlers.server_metadata,
             "ModelMetadata": handlers.model_metadata,
+            **{method: handlers.relayed(method) for method in RELAYED},
         }
         methods = {
             name: grpc.unary_unary_rpc_method_handler(_guard(handler))

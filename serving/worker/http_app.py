@@ -1,7 +1,6 @@
 """The HTTP endpoints that are not hot: health, metadata, labels."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Any
 
@@ -12,10 +11,12 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from serving.core.admission import JSON_BYTES_FACTOR, Admission
 from serving.core.errors import ServeError
+from serving.worker.body import body_of
 from serving.worker.dataplane import DataPlane
+from serving.worker.desk import Desk
 from serving.worker.http_infer import RETRY_AFTER_S
+from serving.worker.http_relayed import relayed_routes
 from serving.worker.labels import LabelDesk
 from serving.worker.metadata import Metadata
 
@@ -26,7 +27,7 @@ def _json(status: int, value: Any) -> Response:
     return Response(orjson.dumps(value), status, media_type="application/json")
 
 
-def make_app(plane: DataPlane, metadata: Metadata, labels: LabelDesk) -> Starlette:
+def make_app(plane: DataPlane, metadata: Metadata, labels: LabelDesk, desk: Desk) -> Starlette:
     """The application behind the data port's protocol class."""
 
     async def live(_: Request) -> Response:
@@ -48,11 +49,11 @@ def make_app(plane: DataPlane, metadata: Metadata, labels: LabelDesk) -> Starlet
         return _json(200, {"name": name, "ready": True})
 
     async def take_labels(request: Request) -> Response:
-        async with _body_of(request, plane.admission) as body:
+        async with body_of(request, plane.admission) as body:
             count = await labels.take(request.path_params["model"], body)
         return _json(200, {"accepted": count})
 
-    routes: list[Route] = []
+    routes = relayed_routes(desk, plane.admission)
 
     def add(method: str, path: str, endpoint: Endpoint) -> None:
         routes.append(Route(path, endpoint, methods=[method]))
@@ -105,26 +106,3 @@ async def _crashed(_: Request, __: Exception) -> Response:
 
 def _named(request: Request) -> tuple[str, str]:
     return request.path_params["model"], request.path_params.get("version", "")
-
-
-@asynccontextmanager
-async def _body_of(request: Request, admission: Admission) -> AsyncIterator[bytes]:
-    """The whole body, whose size the connection has bounded, held as infer's is.
-
-    Raises: Overloaded.
-    """
-    pieces, held = [], 0
-
-    def hold(size: int) -> None:
-        nonlocal held
-        admission.hold_bytes(size)
-        held += size
-
-    try:
-        async for piece in request.stream():
-            hold(len(piece))
-            pieces.append(piece)
-        hold(held * (JSON_BYTES_FACTOR - 1))  # what parsing may need
-        yield b"".join(pieces)
-    finally:
-        admission.free_bytes(held)

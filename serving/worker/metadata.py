@@ -8,7 +8,8 @@ from serving.worker.dataplane import DataPlane
 from serving.worker.release import VERSION
 from serving.worker.version import Version
 
-EXTENSIONS = ("binary_tensor_data", "parameters")  # only what works
+# Only what works.
+EXTENSIONS = ("binary_tensor_data", "parameters", "statistics", "model_repository")
 PLATFORM = "onnxruntime_onnx"
 
 

@@ -15,9 +15,9 @@ from serving.core.grpc_codec import GrpcReplies
 from serving.core.json_codec_reply import BatchOutputs, JsonReplies
 from serving.core.signature import Signature
 from serving.worker.batcher import Batcher, Release, Runs
-from serving.worker.counters import VersionMetrics
+from serving.worker.counters import ExecutionTimes, VersionMetrics
 from serving.worker.log_tap import LogMode, LogTap, Rows
-from serving.worker.task import Task, Waiter
+from serving.worker.task import Task
 
 log = logging.getLogger("driftgate.serving")
 
@@ -82,10 +82,11 @@ class Version:
         release: Release | None,
         loggable: bool,
         began_ns: int,
+        ready_ns: int,
         run_ns: int,
     ) -> None:
         """Number, answer, log: in this order."""
-        self._count(batch, began_ns, run_ns)
+        times = self._count(batch, began_ns, ready_ns, run_ns)
         tap = self._tap
         numbered = tap.numbers and batch.rows > 0
         first = 0
@@ -99,9 +100,9 @@ class Version:
                 numbered = False
         cut = BatchOutputs(self.signature, outputs)
         if numbered and tap.mode is LogMode.DURABLE:
-            self._answer_after_commit(batch, cut, inputs, release, first)
+            self._answer_after_commit(batch, cut, inputs, release, first, times)
             return
-        self._answer(batch, cut)
+        self._answer(batch, cut, times)
         if not numbered:
             if release is not None:
                 release()
@@ -127,7 +128,7 @@ class Version:
         except Exception:  # the replies are out; the end of the incarnation settles the account
             log.exception("rows could not be logged")
 
-    def _answer(self, batch: Batch[Task], outputs: BatchOutputs) -> None:
+    def _answer(self, batch: Batch[Task], outputs: BatchOutputs, times: ExecutionTimes) -> None:
         """Send every reply; what is counted, is counted once per batch."""
         clock_ns = self._clock_ns
         began_ns = now_ns = clock_ns()
@@ -138,7 +139,8 @@ class Version:
                 now_ns = clock_ns()
                 took_s = (now_ns - task.began_ns) * 1e-9
                 seconds.setdefault(task.waiter.protocol, []).append(took_s)
-        self._count_answers(seconds, (now_ns - began_ns) * 1e-9)
+        times.output_ns = now_ns - began_ns
+        self._count_answers(batch, seconds, times)
 
     def _reply(self, task: Task, outputs: BatchOutputs, start: int) -> bool:
         """Whether the request got its prediction, and not an error in its place."""
@@ -146,23 +148,32 @@ class Version:
         try:
             waiter.succeed(task, outputs, start, start + task.rows)
         except ServeError as error:
-            self._refuse(waiter, error)
+            self._refuse(task, error)
         except Exception:
             log.exception("encoding a reply failed")
-            self._refuse(waiter, ModelFailed("the reply could not be encoded"))
+            self._refuse(task, ModelFailed("the reply could not be encoded"))
         else:
             return True
         return False
 
-    def _count_answers(self, seconds: Mapping[str, Sequence[float]], encode_s: float) -> None:
+    def _count_answers(
+        self,
+        batch: Batch[Task],
+        seconds: Mapping[str, Sequence[float]],
+        times: ExecutionTimes,
+    ) -> None:
         """seconds: what each answered request took, by protocol."""
         metrics = self.metrics
-        answered = sum(map(len, seconds.values()))
-        if answered:
-            metrics.encode.observe(encode_s / answered, answered)
+        answered, all_s = 0, 0.0
         for protocol, each in seconds.items():
             metrics.seconds[protocol].observe_all(each)
             metrics.answered[protocol].inc(len(each))
+            answered += len(each)
+            all_s += sum(each)
+        if answered:
+            metrics.encode.observe(times.output_ns * 1e-9 / answered, answered)
+            last_ms = batch.members[-1].ts_ns // 1_000_000
+            metrics.executed(times, batch.rows, answered, int(all_s * 1e9), last_ms)
 
     def _answer_after_commit(
         self,
@@ -171,6 +182,7 @@ class Version:
         inputs: list[Array],
         release: Release | None,
         first: int,
+        times: ExecutionTimes,
     ) -> None:
         """Mode durable: the replies wait for the log, and fail with it."""
         self._uncommitted += 1
@@ -183,13 +195,13 @@ class Version:
             if release is not None:
                 release()
             if error is None:
-                self._answer(batch, outputs)
+                self._answer(batch, outputs, times)
                 return
             for task in batch.members:
                 if task.state is _DONE:
                     self._free(task)
                     self._refuse(
-                        task.waiter,
+                        task,
                         LogUnavailable("the prediction log could not commit this prediction"),
                     )
 
@@ -208,7 +220,7 @@ class Version:
                 first = self._tap.number(task.rows)
             except Exception:  # the log must never keep an answer back
                 log.exception("rows could not be numbered")
-        self._refuse(task.waiter, error)
+        self._refuse(task, error)
         if first is not None:
             self._log_failed(task, first)
 
@@ -220,10 +232,11 @@ class Version:
         except Exception:  # as in _log
             log.exception("rows could not be logged")
 
-    def _refuse(self, waiter: Waiter, error: ServeError) -> None:
-        self.metrics.failed(waiter.protocol, error.http_status)
+    def _refuse(self, task: Task, error: ServeError) -> None:
+        took_ns = self._clock_ns() - task.began_ns
+        self.metrics.failed(task.waiter.protocol, error.http_status, took_ns)
         try:
-            waiter.fail(error)
+            task.waiter.fail(error)
         except Exception:
             log.exception("answering with an error failed")
 
@@ -245,7 +258,10 @@ class Version:
             status,
         )
 
-    def _count(self, batch: Batch[Task], began_ns: int, run_ns: int) -> None:
+    def _count(
+        self, batch: Batch[Task], began_ns: int, ready_ns: int, run_ns: int
+    ) -> ExecutionTimes:
+        """ready_ns: when the inputs were together. run_ns: of ONNX Runtime alone."""
         metrics = self.metrics
         metrics.executions.inc()
         metrics.rows.inc(batch.rows)
@@ -255,6 +271,8 @@ class Version:
         for task in batch.members:
             arrived += task.began_ns
             queued += task.queued_ns
+        queue_ns = began_ns * count - queued
         # Per request, as the mean of its batch: one cell to write instead of many.
         metrics.decode.observe((queued - arrived) * 1e-9 / count, count)
-        metrics.queue.observe((began_ns * count - queued) * 1e-9 / count, count)
+        metrics.queue.observe(queue_ns * 1e-9 / count, count)
+        return ExecutionTimes(ready_ns - began_ns, run_ns, queue_ns // count)

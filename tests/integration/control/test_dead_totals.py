@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from serving import metrics
-from serving.metrics import MetricsSlab, Totals
+from serving.metrics import MetricsSlab, render
 from serving.supervisor.metrics_server import DeadTotals, collect
 
 ROWS = (metrics.ROWS.name, "digits", "1")
@@ -42,7 +42,7 @@ def test_totals_outlive_the_supervisor_and_add_to_the_living(tmp_path: Path) -> 
     DeadTotals(tmp_path / "totals.json").fold(slab(tmp_path / "a.metrics", 7))
     dead = DeadTotals(tmp_path / "totals.json")
     living = slab(tmp_path / "b.metrics", 4)
-    text = collect(dead, [living, tmp_path / "gone.metrics"], Totals()).decode()
+    text = render(collect(dead, [living, tmp_path / "gone.metrics"])).decode()
     assert 'driftgate_inference_rows_total{model="digits",version="1"} 11' in text
     assert 'driftgate_queue_rows{model="digits"} 5' in text
 

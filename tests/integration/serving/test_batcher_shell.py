@@ -43,7 +43,7 @@ class Collector:
         self.leases = []
         self.unloggable = 0
 
-    def batch_done(self, batch, inputs, outputs, release, loggable, began_ns, run_ns):
+    def batch_done(self, batch, inputs, outputs, release, loggable, began_ns, ready_ns, run_ns):
         for task, start in zip(batch.members, batch.starts, strict=True):
             if task.state is not State.DONE:
                 continue

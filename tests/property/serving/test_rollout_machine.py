@@ -84,7 +84,12 @@ class Deployments(RuleBasedStateMachine):
 
     @rule(
         target=commands,
-        verb=st.sampled_from([Verb.START, Verb.START, Verb.ADVANCE, Verb.ROLLBACK, Verb.UNDO]),
+        verb=st.sampled_from(
+            [
+                *(Verb.START, Verb.START, Verb.ADVANCE, Verb.ROLLBACK, Verb.UNDO),
+                *(Verb.LOAD, Verb.UNLOAD),
+            ]
+        ),
         origin=st.sampled_from([Origin.CLI, Origin.ALIAS, Origin.MONITOR]),
         version=st.sampled_from(VERSIONS[:3]),
         steps=st.sampled_from([(5, 100), (100,)]),

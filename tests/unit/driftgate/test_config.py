@@ -58,6 +58,8 @@ def test_an_unknown_section_is_an_error(tmp_path):
         ("monitor", 'rollback = "perhaps"'),
         ("monitor", "block_s = false"),
         ("log", "mode = 3"),
+        ("log", 'mode = "asynchronous"'),
+        ("compat", 'model_control = "poll"'),
     ],
 )
 def test_a_value_of_the_wrong_type_is_an_error_that_shows_it(tmp_path, section, line):

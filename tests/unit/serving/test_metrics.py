@@ -57,7 +57,7 @@ def test_wrong_labels_are_refused(slab):
 
 def test_a_full_slab_counts_on_under_other(slab, tmp_path, monkeypatch):
     monkeypatch.setattr(metrics, "DIRECTORY_BYTES", 200)
-    slab.counter(metrics.EXECUTIONS, "other", "other")
+    monkeypatch.setattr(metrics, "SPARE_DIRECTORY_BYTES", 60)
     for index in range(50):
         slab.counter(metrics.EXECUTIONS, f"model-{index}", "1").inc()
     monkeypatch.undo()
@@ -94,6 +94,7 @@ def test_every_metric_of_the_catalogue_is_clean_under_promtool(slab, tmp_path, p
             metrics.Kind.COUNTER: slab.counter,
             metrics.Kind.GAUGE: slab.gauge,
             metrics.Kind.HISTOGRAM: slab.histogram,
+            metrics.Kind.RECORD: slab.record,
         }[metric.kind]
         make(metric, *("x" for _ in metric.labels))
     done = subprocess.run(

@@ -292,6 +292,44 @@ def test_there_is_nothing_to_undo_after_the_first_version(story: Story) -> None:
     assert story.refuses(Verb.UNDO).refusal is Refusal.INAPPLICABLE
 
 
+def test_load_serves_a_version_at_once_and_keeps_the_one_before_it(story: Story) -> None:
+    story.does(Verb.LOAD, V2)
+    assert (story.digits.stable, story.digits.previous) == (V2, V1)
+    assert story.refuses(Verb.LOAD, V2).refusal is Refusal.INAPPLICABLE
+    other = Version(V2.version, "f" * 64)
+    assert story.refuses(Verb.LOAD, other).refusal is Refusal.INVALID
+    story.does(Verb.START, V3)
+    assert "promote or abort" in story.refuses(Verb.LOAD, V1).sentence
+
+
+def test_load_brings_no_quarantined_version_in(story: Story) -> None:
+    story.does(Verb.START, V2)
+    story.does(Verb.ROLLBACK)
+    assert story.refuses(Verb.LOAD, V2).refusal is Refusal.QUARANTINED
+
+
+def test_unload_serves_nothing_until_a_load_or_an_undo(story: Story) -> None:
+    story.does(Verb.LOAD, V2)
+    story.does(Verb.START, V3)
+    story.does(Verb.UNLOAD)
+    assert (story.digits.phase, story.digits.stable) == (Phase.EMPTY, None)
+    assert story.refuses(Verb.UNLOAD).refusal is Refusal.INAPPLICABLE
+    assert story.refuses(Verb.ROLLBACK).refusal is Refusal.INAPPLICABLE
+    story.does(Verb.UNDO)
+    assert (story.digits.stable, story.digits.candidate) == (V2, V3)
+    story.does(Verb.UNLOAD)
+    story.does(Verb.LOAD, V1)
+    assert (story.digits.phase, story.digits.stable, story.digits.previous) == (
+        Phase.STABLE, V1, None,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("origin", [Origin.MONITOR, Origin.ALIAS, Origin.SUPERVISOR])
+def test_only_operators_load_and_unload(story: Story, origin: Origin) -> None:
+    for verb in (Verb.LOAD, Verb.UNLOAD):
+        assert story.refuses(verb, V2, origin=origin).refusal is Refusal.FORBIDDEN
+
+
 def test_advance_goes_on_from_a_weight_set_by_hand(story: Story) -> None:
     story.does(Verb.START, V2, steps=(5, 25, 50, 100))
     story.does(Verb.SET_WEIGHT, weight=30)
@@ -374,6 +412,8 @@ def test_a_note_changes_nothing(story: Story) -> None:
         ([Verb.START], Verb.PAUSE, {}, "rollout resume digits --if-generation 3"),
         ([Verb.START, Verb.PAUSE], Verb.RESUME, {}, "rollout pause digits --if-generation 4"),
         ([Verb.START], Verb.ROLLBACK, {}, "rollout undo digits --if-generation 3"),
+        ([], Verb.LOAD, {"version": V2}, "rollout undo digits --if-generation 2"),
+        ([], Verb.UNLOAD, {}, "rollout undo digits --if-generation 2"),
         ([], Verb.FREEZE, {}, "monitor unfreeze digits --if-generation 2"),
         ([], Verb.HOLD, {"hold_until_ns": 10**15}, "rollout release digits --if-generation 2"),
     ],
