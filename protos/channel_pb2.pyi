@@ -104,19 +104,45 @@ class Answer(_message.Message):
     reply: bytes
     def __init__(self, id: _Optional[int] = ..., error: _Optional[str] = ..., grpc_status: _Optional[int] = ..., http_status: _Optional[int] = ..., reply: _Optional[bytes] = ...) -> None: ...
 
+class Region(_message.Message):
+    __slots__ = ("name", "offset", "byte_size")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    BYTE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    offset: int
+    byte_size: int
+    def __init__(self, name: _Optional[str] = ..., offset: _Optional[int] = ..., byte_size: _Optional[int] = ...) -> None: ...
+
+class SetRegions(_message.Message):
+    __slots__ = ("epoch", "regions")
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    REGIONS_FIELD_NUMBER: _ClassVar[int]
+    epoch: int
+    regions: _containers.RepeatedCompositeFieldContainer[Region]
+    def __init__(self, epoch: _Optional[int] = ..., regions: _Optional[_Iterable[_Union[Region, _Mapping]]] = ...) -> None: ...
+
+class RegionsApplied(_message.Message):
+    __slots__ = ("epoch",)
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    epoch: int
+    def __init__(self, epoch: _Optional[int] = ...) -> None: ...
+
 class ToWorker(_message.Message):
-    __slots__ = ("load", "unload", "set_routes", "drain", "answer")
+    __slots__ = ("load", "unload", "set_routes", "drain", "answer", "set_regions")
     LOAD_FIELD_NUMBER: _ClassVar[int]
     UNLOAD_FIELD_NUMBER: _ClassVar[int]
     SET_ROUTES_FIELD_NUMBER: _ClassVar[int]
     DRAIN_FIELD_NUMBER: _ClassVar[int]
     ANSWER_FIELD_NUMBER: _ClassVar[int]
+    SET_REGIONS_FIELD_NUMBER: _ClassVar[int]
     load: Load
     unload: Unload
     set_routes: SetRoutes
     drain: Drain
     answer: Answer
-    def __init__(self, load: _Optional[_Union[Load, _Mapping]] = ..., unload: _Optional[_Union[Unload, _Mapping]] = ..., set_routes: _Optional[_Union[SetRoutes, _Mapping]] = ..., drain: _Optional[_Union[Drain, _Mapping]] = ..., answer: _Optional[_Union[Answer, _Mapping]] = ...) -> None: ...
+    set_regions: SetRegions
+    def __init__(self, load: _Optional[_Union[Load, _Mapping]] = ..., unload: _Optional[_Union[Unload, _Mapping]] = ..., set_routes: _Optional[_Union[SetRoutes, _Mapping]] = ..., drain: _Optional[_Union[Drain, _Mapping]] = ..., answer: _Optional[_Union[Answer, _Mapping]] = ..., set_regions: _Optional[_Union[SetRegions, _Mapping]] = ...) -> None: ...
 
 class Started(_message.Message):
     __slots__ = ("pid", "incarnation")
@@ -173,7 +199,7 @@ class Drained(_message.Message):
     def __init__(self) -> None: ...
 
 class FromWorker(_message.Message):
-    __slots__ = ("started", "loaded", "load_failed", "routes_applied", "unloaded", "drained", "ask")
+    __slots__ = ("started", "loaded", "load_failed", "routes_applied", "unloaded", "drained", "ask", "regions_applied")
     STARTED_FIELD_NUMBER: _ClassVar[int]
     LOADED_FIELD_NUMBER: _ClassVar[int]
     LOAD_FAILED_FIELD_NUMBER: _ClassVar[int]
@@ -181,6 +207,7 @@ class FromWorker(_message.Message):
     UNLOADED_FIELD_NUMBER: _ClassVar[int]
     DRAINED_FIELD_NUMBER: _ClassVar[int]
     ASK_FIELD_NUMBER: _ClassVar[int]
+    REGIONS_APPLIED_FIELD_NUMBER: _ClassVar[int]
     started: Started
     loaded: Loaded
     load_failed: LoadFailed
@@ -188,4 +215,5 @@ class FromWorker(_message.Message):
     unloaded: Unloaded
     drained: Drained
     ask: Ask
-    def __init__(self, started: _Optional[_Union[Started, _Mapping]] = ..., loaded: _Optional[_Union[Loaded, _Mapping]] = ..., load_failed: _Optional[_Union[LoadFailed, _Mapping]] = ..., routes_applied: _Optional[_Union[RoutesApplied, _Mapping]] = ..., unloaded: _Optional[_Union[Unloaded, _Mapping]] = ..., drained: _Optional[_Union[Drained, _Mapping]] = ..., ask: _Optional[_Union[Ask, _Mapping]] = ...) -> None: ...
+    regions_applied: RegionsApplied
+    def __init__(self, started: _Optional[_Union[Started, _Mapping]] = ..., loaded: _Optional[_Union[Loaded, _Mapping]] = ..., load_failed: _Optional[_Union[LoadFailed, _Mapping]] = ..., routes_applied: _Optional[_Union[RoutesApplied, _Mapping]] = ..., unloaded: _Optional[_Union[Unloaded, _Mapping]] = ..., drained: _Optional[_Union[Drained, _Mapping]] = ..., ask: _Optional[_Union[Ask, _Mapping]] = ..., regions_applied: _Optional[_Union[RegionsApplied, _Mapping]] = ...) -> None: ...

@@ -34,6 +34,7 @@ class CompatSettings:
     # "none": models follow the registry, and Triton's load and unload are refused;
     # "explicit": they are commands, for whoever reaches the data ports.
     model_control: Literal["none", "explicit"] = "none"
+    shared_memory: bool = False  # clients on this machine may register system shared memory
     triton_metrics: bool = False  # nv_inference_* beside our own on /metrics
 
 

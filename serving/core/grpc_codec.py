@@ -25,6 +25,7 @@ from serving.core.request import (
     refuse_extensions,
     wanted_outputs,
 )
+from serving.core.shared_memory import FindRegion, Place, no_region, read_place
 from serving.core.signature import (
     Signature,
     check_tensor,
@@ -55,11 +56,12 @@ _CONTENTS: Mapping[Datatype, str] = {
 class GrpcRequest:
     """A parsed message, not yet bound to a version's signature."""
 
-    __slots__ = ("_message", "_raw", "envelope", "model", "version")
+    __slots__ = ("_message", "_raw", "envelope", "model", "shared_bytes", "version")
 
     def __init__(self, data: bytes) -> None:
         """Parse. Raises: InvalidRequest."""
         self._message = message = parse(pb.ModelInferRequest, data)
+        self.shared_bytes = 0
         self._raw: list[bytes] = list(message.raw_input_contents)  # each look would copy again
         self.model: str = message.model_name
         self.version: str = message.model_version
@@ -73,7 +75,9 @@ class GrpcRequest:
     def raw_bytes(self) -> int:
         return sum(map(len, self._raw))
 
-    def wanted(self, signature: Signature) -> tuple[WantedOutput, ...]:
+    def wanted(
+        self, signature: Signature, find: FindRegion = no_region
+    ) -> tuple[WantedOutput, ...]:
         """Raises: InvalidRequest, Unsupported."""
         if not self._message.outputs:
             return ()
@@ -82,9 +86,11 @@ class GrpcRequest:
         entries = [
             {"name": output.name, "parameters": _plain(output.parameters)} for output in asked
         ]
-        return wanted_outputs(signature, entries)
+        return wanted_outputs(signature, entries, find)
 
-    def tensors(self, signature: Signature, tensors_max: int) -> list[Array]:
+    def tensors(
+        self, signature: Signature, tensors_max: int, find: FindRegion = no_region
+    ) -> list[Array]:
         """The inputs in the signature's order. Raises: InvalidRequest, Unsupported."""
         message = self._message
         if len(message.inputs) > tensors_max:
@@ -92,27 +98,43 @@ class GrpcRequest:
                 f"a request has at most {tensors_max} inputs, got {len(message.inputs)} for model "
                 f"'{signature.model}'"
             )
-        raw = self._raw
-        if raw and len(raw) != len(message.inputs):
+        places = [_place(tensor, find) for tensor in message.inputs]
+        raw = iter(self._raw) if self._raw else None
+        in_message = places.count(None)
+        if self._raw and len(self._raw) != in_message:
+            rest = " that is not in shared memory" if in_message < len(places) else ""
             raise InvalidRequest(
-                f"expected {len(message.inputs)} raw_input_contents for model "
-                f"'{signature.model}', one per input, got {len(raw)}"
+                f"expected {in_message} raw_input_contents for model '{signature.model}', one "
+                f"per input{rest}, got {len(self._raw)}"
             )
         arrays: list[Array | None] = [None] * len(signature.inputs)
-        for position, tensor in enumerate(message.inputs):
+        for tensor, place in zip(message.inputs, places, strict=True):
             index = find_input(signature, tensor.name, arrays)
-            arrays[index] = _tensor(signature, index, tensor, raw[position] if raw else None)
+            data: bytes | None
+            if place is not None:
+                self.shared_bytes += place.size
+                data = place.read()
+            else:
+                data = next(raw) if raw is not None else None
+            arrays[index] = _tensor(signature, index, tensor, data)
         if len(message.inputs) != len(arrays):
             raise missing_inputs(signature, [tensor.name for tensor in message.inputs])
         return arrays  # type: ignore[return-value]  # every place is taken: names are unique
+
+
+def _place(tensor: Any, find: FindRegion) -> Place | None:
+    """Where in shared memory an input is; None for one in the message."""
+    if not tensor.parameters:
+        return None
+    parameters, where = _plain(tensor.parameters), f"input '{shown(tensor.name)}'"
+    refuse_extensions(parameters, where)
+    return read_place(parameters, find, where)
 
 
 def _tensor(signature: Signature, index: int, tensor: Any, raw: bytes | None) -> Array:
     spec = signature.inputs[index]
     shape = list(tensor.shape)
     count = check_tensor(signature, spec, tensor.datatype, shape)
-    if tensor.parameters:
-        refuse_extensions(_plain(tensor.parameters), f"input '{spec.name}'")
     if raw is not None:
         if tensor.HasField("contents"):
             raise InvalidRequest(
@@ -199,9 +221,20 @@ class GrpcReplies:
         prediction_id: str,
     ) -> bytes:
         """A serialized ModelInferResponse."""
-        chosen = [want.index for want in wanted] if wanted else range(len(outputs.arrays))
         rows = stop - start
+        if any(want.place for want in wanted):
+            return self._encode_shared(outputs, start, stop, envelope, wanted, prediction_id)
+        chosen = [want.index for want in wanted] if wanted else range(len(outputs.arrays))
         pieces = [self._head(tuple((i, outputs.shape(i, rows)) for i in chosen))]
+        pieces += self._own(envelope, prediction_id)
+        for index in chosen:
+            raw = encode_raw(outputs.slice(index, start, stop))
+            pieces += (b"\x32", _varint(len(raw)), raw)  # field 6, bytes
+        return b"".join(pieces)
+
+    def _own(self, envelope: Envelope, prediction_id: str) -> list[bytes]:
+        """What only this reply has."""
+        pieces = []
         if prediction_id:
             pieces.append(_PREDICTION_ID_HEAD + prediction_id.encode())
         if envelope.id or envelope.details:
@@ -209,10 +242,32 @@ class GrpcReplies:
             if envelope.details:
                 tail.parameters["model_digest"].string_param = self._digest
             pieces.append(tail.SerializeToString())
-        for index in chosen:
-            raw = encode_raw(outputs.slice(index, start, stop))
-            pieces += (b"\x32", _varint(len(raw)), raw)  # field 6, bytes
-        return b"".join(pieces)
+        return pieces
+
+    def _encode_shared(
+        self,
+        outputs: BatchOutputs,
+        start: int,
+        stop: int,
+        envelope: Envelope,
+        wanted: Sequence[WantedOutput],
+        prediction_id: str,
+    ) -> bytes:
+        """A reply of which outputs are in shared memory; in the message they are empty."""
+        chosen = [(want.index, outputs.shape(want.index, stop - start)) for want in wanted]
+        message = pb.ModelInferResponse.FromString(self._describe(chosen))
+        for want, tensor in zip(wanted, message.outputs, strict=True):
+            raw = encode_raw(outputs.slice(want.index, start, stop))
+            if want.place is not None:
+                want.place.write(raw, f"output '{tensor.name}'")
+                for name, value in want.place.parameters(len(raw)).items():
+                    if isinstance(value, str):
+                        tensor.parameters[name].string_param = value
+                    else:
+                        tensor.parameters[name].int64_param = value
+                raw = b""
+            message.raw_output_contents.append(raw)
+        return b"".join((message.SerializeToString(), *self._own(envelope, prediction_id)))
 
     def _head(self, chosen: tuple[tuple[int, tuple[int, ...]], ...]) -> bytes:
         head = self._heads.get(chosen)

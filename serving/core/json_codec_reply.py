@@ -154,7 +154,13 @@ class JsonReplies:
         entries: list[bytes] = []
         for want in wanted or [WantedOutput(i) for i in range(len(outputs.arrays))]:
             shape = outputs.shape(want.index, stop - start)
-            if envelope.binary_outputs if want.binary is None else want.binary:
+            if want.place is not None:
+                blob = encode_raw(outputs.slice(want.index, start, stop))
+                name = self._signature.outputs[want.index].name
+                want.place.write(blob, f"output '{name}'")
+                said = orjson.dumps(want.place.parameters(len(blob)))
+                entries.append(self._describe(want.index, shape) + b',"parameters":' + said + b"}")
+            elif envelope.binary_outputs if want.binary is None else want.binary:
                 blob = encode_raw(outputs.slice(want.index, start, stop))
                 size = b',"parameters":{"binary_data_size":%d}}' % len(blob)
                 entries.append(self._describe(want.index, shape) + size)
@@ -173,4 +179,8 @@ def wants_json_of(
     if not wanted:
         return [] if envelope.binary_outputs else list(range(len(signature.outputs)))
     default = envelope.binary_outputs
-    return [w.index for w in wanted if not (default if w.binary is None else w.binary)]
+    return [
+        want.index
+        for want in wanted
+        if want.place is None and not (default if want.binary is None else want.binary)
+    ]

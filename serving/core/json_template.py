@@ -17,6 +17,7 @@ import orjson
 
 from serving.core.errors import InvalidRequest, Unsupported
 from serving.core.request import WantedOutput, wanted_outputs
+from serving.core.shared_memory import no_region
 from serving.core.signature import Signature, TensorSpec, check_tensor
 
 TEMPLATES_MAX = 256
@@ -67,7 +68,8 @@ class Template:
             return None
         try:
             count = check_tensor(signature, spec, entry.get("datatype"), entry.get("shape"))
-            wanted = wanted_outputs(signature, self._document.get("outputs"))
+            # No region: a place must not be remembered beyond its registration.
+            wanted = wanted_outputs(signature, self._document.get("outputs"), no_region)
         except (InvalidRequest, Unsupported):
             return None
         return Binding(signature, spec, entry["shape"], count, wanted)

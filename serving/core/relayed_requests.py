@@ -101,6 +101,47 @@ def log_settings(_: Path, document: Document) -> pb.LogSettingsRequest:
     return request
 
 
+def system_memory_status(path: Path, _: Document) -> pb.SystemSharedMemoryStatusRequest:
+    return pb.SystemSharedMemoryStatusRequest(name=path.get("region", ""))
+
+
+def system_memory_register(path: Path, document: Document) -> pb.SystemSharedMemoryRegisterRequest:
+    """body: {"key": text, "offset"?: bytes, "byte_size": bytes}"""
+    key = document.get("key")
+    if not isinstance(key, str):
+        raise InvalidRequest(f"'key' must be a string, got '{shown(key)}'")
+    return pb.SystemSharedMemoryRegisterRequest(
+        name=path["region"],
+        key=key,
+        offset=_bytes(document, "offset", 0),
+        byte_size=_bytes(document, "byte_size"),
+    )
+
+
+def system_memory_unregister(path: Path, _: Document) -> pb.SystemSharedMemoryUnregisterRequest:
+    return pb.SystemSharedMemoryUnregisterRequest(name=path.get("region", ""))
+
+
+def cuda_memory_status(path: Path, _: Document) -> pb.CudaSharedMemoryStatusRequest:
+    return pb.CudaSharedMemoryStatusRequest(name=path.get("region", ""))
+
+
+def cuda_memory_register(path: Path, _: Document) -> pb.CudaSharedMemoryRegisterRequest:
+    """The body is not looked at: there is no CUDA memory to register."""
+    return pb.CudaSharedMemoryRegisterRequest(name=path["region"])
+
+
+def cuda_memory_unregister(path: Path, _: Document) -> pb.CudaSharedMemoryUnregisterRequest:
+    return pb.CudaSharedMemoryUnregisterRequest(name=path.get("region", ""))
+
+
+def _bytes(document: Document, name: str, default: int | None = None) -> int:
+    value = document.get(name, default)
+    if type(value) is not int or not 0 <= value < 2**63:
+        raise InvalidRequest(f"'{name}' must be a number of bytes, got '{shown(value)}'")
+    return value
+
+
 def _bounded(document: Document) -> Any:
     if len(document) > SETTINGS_MAX:
         raise InvalidRequest(f"at most {SETTINGS_MAX} settings at a time, got {len(document)}")

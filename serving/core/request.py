@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from serving.core.errors import InvalidRequest, Unsupported, shown
+from serving.core.shared_memory import FindRegion, Place, read_place
 from serving.core.signature import Signature
 
 ID_CHARACTERS_MAX = 1024  # it is echoed, and kept while the request runs
@@ -17,10 +18,14 @@ ROUTING_KEY_BYTES_MAX = 1024
 
 @dataclass(frozen=True, slots=True)
 class WantedOutput:
-    """An output by its index in the signature; `binary` None: as the request says."""
+    """An output by its index in the signature; `binary` None: as the request says.
+
+    place: where in shared memory it shall be, instead of in the reply.
+    """
 
     index: int
     binary: bool | None = None
+    place: Place | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,10 +118,12 @@ def check_routing_key(key: str) -> str:
     return key
 
 
-def wanted_outputs(signature: Signature, outputs: object) -> tuple[WantedOutput, ...]:
+def wanted_outputs(
+    signature: Signature, outputs: object, find: FindRegion
+) -> tuple[WantedOutput, ...]:
     """The outputs a request asks for, in its order; none named: all.
 
-    outputs: None, or entries {"name", "parameters"?}.
+    outputs: None, or entries {"name", "parameters"?}. find: regions of shared memory.
     Raises: InvalidRequest for unknown and duplicate names, Unsupported for
     extensions that we do not speak.
     """
@@ -138,25 +145,22 @@ def wanted_outputs(signature: Signature, outputs: object) -> tuple[WantedOutput,
             )
         if index in wanted:
             raise InvalidRequest(f"output '{shown(name)}' already exists in request")
-        wanted[index] = WantedOutput(index, _output_binary(entry, str(name)))
+        wanted[index] = _wanted(index, entry, f"output '{shown(name)}'", find)
     return tuple(wanted.values())
 
 
-def _output_binary(entry: Mapping[str, Any], name: str) -> bool | None:
+def _wanted(index: int, entry: Mapping[str, Any], where: str, find: FindRegion) -> WantedOutput:
     parameters = entry.get("parameters")
     if parameters is None:
-        return None
+        return WantedOutput(index)
     if not isinstance(parameters, Mapping):
-        raise InvalidRequest(f"'parameters' of output '{shown(name)}' must be an object")
-    refuse_extensions(parameters, f"output '{shown(name)}'")
-    if "binary_data" not in parameters:
-        return None
-    return _boolean(parameters, "binary_data")
+        raise InvalidRequest(f"'parameters' of {where} must be an object")
+    refuse_extensions(parameters, where)
+    binary = _boolean(parameters, "binary_data") if "binary_data" in parameters else None
+    return WantedOutput(index, binary, read_place(parameters, find, where))
 
 
 def refuse_extensions(parameters: Mapping[str, Any], where: str) -> None:
-    """Raises: Unsupported for shared memory and classification."""
-    if "shared_memory_region" in parameters:
-        raise Unsupported(f"shared memory is not supported, asked for by {where}")
+    """Raises: Unsupported for classification."""
     if parameters.get("classification"):
         raise Unsupported(f"classification is not supported, asked for by {where}")

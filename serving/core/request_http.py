@@ -1,6 +1,7 @@
 """An HTTP infer body: JSON, JSON with binary tensors, or one raw tensor."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from serving.core.binary_codec import BlobReader, decode_raw, raw_request_input, split_body
@@ -16,7 +17,14 @@ from serving.core.request import (
     refuse_extensions,
     wanted_outputs,
 )
-from serving.core.signature import Signature, check_tensor, find_input, missing_inputs
+from serving.core.shared_memory import FindRegion, Place, no_region, read_place
+from serving.core.signature import (
+    Signature,
+    TensorSpec,
+    check_tensor,
+    find_input,
+    missing_inputs,
+)
 
 _NO_BLOB = memoryview(b"")
 RAW_ENVELOPE = Envelope(binary_outputs=True)
@@ -25,7 +33,7 @@ RAW_ENVELOPE = Envelope(binary_outputs=True)
 class HttpRequest:
     """A parsed body, not yet bound to a version's signature."""
 
-    __slots__ = ("_blob", "_data", "_document", "_source", "_template", "envelope")
+    __slots__ = ("_blob", "_data", "_document", "_source", "_template", "envelope", "shared_bytes")
 
     def __init__(
         self,
@@ -36,6 +44,7 @@ class HttpRequest:
     ) -> None:
         """Parse; with `templates` only what is new in it. Raises: InvalidRequest."""
         self._template: Template | None = None
+        self.shared_bytes = 0
         if header_length is None and templates is not None:
             matched = templates.match(body)
             if matched is not None:
@@ -66,7 +75,9 @@ class HttpRequest:
         else:
             self.envelope = PLAIN
 
-    def wanted(self, signature: Signature) -> tuple[WantedOutput, ...]:
+    def wanted(
+        self, signature: Signature, find: FindRegion = no_region
+    ) -> tuple[WantedOutput, ...]:
         """Raises: InvalidRequest, Unsupported."""
         if self._template is not None:
             bound = self._template.bind(signature)
@@ -75,9 +86,11 @@ class HttpRequest:
             self._parse_in_full()
         if self._document is None:
             return ()
-        return wanted_outputs(signature, self._document.get("outputs"))
+        return wanted_outputs(signature, self._document.get("outputs"), find)
 
-    def tensors(self, signature: Signature, tensors_max: int) -> list[Array]:
+    def tensors(
+        self, signature: Signature, tensors_max: int, find: FindRegion = no_region
+    ) -> list[Array]:
         """The inputs in the signature's order. Raises: InvalidRequest, Unsupported."""
         if self._template is not None:
             bound = self._template.bind(signature)
@@ -102,7 +115,10 @@ class HttpRequest:
                 f"a request has at most {tensors_max} inputs, got {len(entries)} for model "
                 f"'{signature.model}'"
             )
-        return _bind(signature, entries, BlobReader(self._blob, signature.model))
+        source = _Source(BlobReader(self._blob, signature.model), find)
+        arrays = _bind(signature, entries, source)
+        self.shared_bytes = source.shared_bytes
+        return arrays
 
     def _parse_in_full(self) -> None:
         """What does not fit is told of as if there were no templates."""
@@ -111,34 +127,48 @@ class HttpRequest:
         self._parse(body, None, depth_max)
 
 
-def _bind(signature: Signature, entries: list[Any], blobs: BlobReader) -> list[Array]:
+@dataclass(slots=True)
+class _Source:
+    """Where inputs that are not JSON elements come from."""
+
+    blobs: BlobReader
+    find: FindRegion
+    shared_bytes: int = 0
+
+
+def _bind(signature: Signature, entries: list[Any], source: _Source) -> list[Array]:
     arrays: list[Array | None] = [None] * len(signature.inputs)
     names: list[str] = []
     for entry in entries:
         if type(entry) is not dict:
             raise InvalidRequest(f"an entry of 'inputs' must be an object, got '{shown(entry)}'")
         index = find_input(signature, entry.get("name"), arrays)
-        arrays[index] = _tensor(signature, index, entry, blobs)
+        arrays[index] = _tensor(signature, index, entry, source)
         names.append(entry["name"])
-    blobs.finish()
+    source.blobs.finish()
     if len(names) != len(arrays):
         raise missing_inputs(signature, names)
     return arrays  # type: ignore[return-value]  # every place is taken: names are unique
 
 
-def _tensor(signature: Signature, index: int, entry: Mapping[str, Any], blobs: BlobReader) -> Array:
+def _tensor(signature: Signature, index: int, entry: Mapping[str, Any], source: _Source) -> Array:
     spec = signature.inputs[index]
     shape = entry.get("shape")
     count = check_tensor(signature, spec, entry.get("datatype"), shape)
     assert isinstance(shape, list)
     parameters = entry.get("parameters")
+    place: Place | None = None
     if parameters is None:
         size = None
     elif isinstance(parameters, dict):
-        refuse_extensions(parameters, f"input '{spec.name}'")
+        where = f"input '{spec.name}'"
+        refuse_extensions(parameters, where)
+        place = read_place(parameters, source.find, where)
         size = parameters.get("binary_data_size")
     else:
         raise InvalidRequest(f"'parameters' of input '{spec.name}' must be an object")
+    if place is not None:
+        return _shared(signature, spec, entry, place, source, count)
     if size is None:
         if "data" not in entry:
             raise InvalidRequest(
@@ -151,4 +181,21 @@ def _tensor(signature: Signature, index: int, entry: Mapping[str, Any], blobs: B
             f"input '{spec.name}' for model '{signature.model}' must not have both 'data' and "
             "'binary_data_size'"
         )
-    return decode_raw(signature, spec, blobs.take(spec.name, size), shape, count)
+    return decode_raw(signature, spec, source.blobs.take(spec.name, size), shape, count)
+
+
+def _shared(
+    signature: Signature,
+    spec: TensorSpec,
+    entry: Mapping[str, Any],
+    place: Place,
+    source: _Source,
+    count: int,
+) -> Array:
+    if "data" in entry or "binary_data_size" in entry["parameters"]:
+        raise InvalidRequest(
+            f"input '{spec.name}' for model '{signature.model}' must not have both "
+            "'shared_memory_region' and 'data' or 'binary_data_size'"
+        )
+    source.shared_bytes += place.size
+    return decode_raw(signature, spec, place.read(), entry["shape"], count)

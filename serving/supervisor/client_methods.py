@@ -9,15 +9,19 @@ from serving.settings import CompatSettings
 from serving.statistics import model_statistics
 from serving.supervisor.control import Control
 from serving.supervisor.desk import (
+    Document,
+    Handler,
     Method,
     empty_document,
     index_document,
+    regions_document,
     settings_document,
     trace_document,
 )
 from serving.supervisor.registry import RegistryFollower
 from serving.supervisor.repository import Repository, rank
 from serving.supervisor.server_settings import ServerSettings
+from serving.supervisor.shared_memory import NoCudaMemory, SharedMemory
 
 EXPLICIT = "explicit"  # of compat.model_control
 
@@ -26,6 +30,7 @@ def client_methods(
     control: Control,
     registry: RegistryFollower,
     counted: Callable[[], Totals],
+    memory: SharedMemory,
     compat: CompatSettings,
 ) -> Mapping[str, Method]:
     """counted: what all workers have counted, whenever it is asked."""
@@ -46,7 +51,23 @@ def client_methods(
         ),
         "TraceSetting": Method(pb.TraceSettingRequest, settings.trace, trace_document),
         "LogSettings": Method(pb.LogSettingsRequest, settings.log, settings_document),
+        **_memory_methods("System", memory),
+        **_memory_methods("Cuda", NoCudaMemory()),
     }
+
+
+def _memory_methods(kind: str, memory: SharedMemory | NoCudaMemory) -> dict[str, Method]:
+    def method(name: str, handler: Handler, document: Document) -> tuple[str, Method]:
+        full = f"{kind}SharedMemory{name}"
+        return full, Method(getattr(pb, f"{full}Request"), handler, document)
+
+    return dict(
+        (
+            method("Status", memory.status, regions_document),
+            method("Register", memory.register, empty_document),
+            method("Unregister", memory.unregister, empty_document),
+        )
+    )
 
 
 def _asked_for(control: Control, request: pb.ModelStatisticsRequest) -> list[tuple[str, str]]:

@@ -84,6 +84,7 @@ def worker_document(
         "drain_s": gateway.drain_s,
         "orphan_s": gateway.orphan_s,
         "max_batch_size": gateway.max_batch_size,
+        "shared_memory": gateway.compat.shared_memory,
         "limits": dataclasses.asdict(gateway.limits),
         "log": dataclasses.asdict(config.log),
     }

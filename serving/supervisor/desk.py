@@ -90,6 +90,11 @@ def empty_document(_: Message) -> dict[str, Any]:
     return {}
 
 
+def regions_document(reply: Any) -> list[dict[str, Any]]:
+    """The HTTP form is a list."""
+    return [to_plain(region) for _, region in sorted(reply.regions.items())]
+
+
 def settings_document(reply: Any) -> dict[str, Any]:
     """Settings by name; each is the one value that it has, or a list of texts."""
     document = {}

@@ -38,6 +38,7 @@ from serving.supervisor.models import ModelCache
 from serving.supervisor.process import WORKER_ARGV
 from serving.supervisor.registry import RegistryFollower
 from serving.supervisor.say import say
+from serving.supervisor.shared_memory import SharedMemory
 from serving.supervisor.signals import HEEDED, heed, hold_back
 from serving.supervisor.sockets import (
     NOT_NOW,
@@ -91,8 +92,13 @@ class Supervisor:
         self._gateway = Gateway(
             self._control, self._registry, self._fleet, self._books, gateway.rollout_steps
         )
+        self._memory = SharedMemory(
+            lambda: self._fleet.workers, enabled=gateway.compat.shared_memory
+        )
         self._desk = ClientDesk(
-            client_methods(self._control, self._registry, self._counted, gateway.compat)
+            client_methods(
+                self._control, self._registry, self._counted, self._memory, gateway.compat
+            )
         )
         self._stop: asyncio.Future[signal.Signals] = asyncio.get_running_loop().create_future()
 
@@ -136,7 +142,13 @@ class Supervisor:
     def _heard(self, worker: Worker, kind: str, message: channel_pb2.FromWorker) -> None:
         if kind == "ask":
             self._desk.take(worker, message.ask)
+        elif kind == "regions_applied":
+            self._memory.applied(worker, message.regions_applied.epoch)
         else:
+            if kind == "started":
+                self._memory.started(worker)
+            elif kind == "gone":
+                self._memory.gone(worker)
             self._control.heard(worker, kind, message)
 
     @property

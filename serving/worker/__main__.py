@@ -33,6 +33,7 @@ from serving.worker.labels import LabelDesk
 from serving.worker.log import WorkerLog
 from serving.worker.metadata import Metadata
 from serving.worker.models import ModelShelf
+from serving.worker.shared_memory import SharedRegions
 
 log = logging.getLogger("driftgate.serving")
 
@@ -58,7 +59,10 @@ class Worker:
         self._slab = MetricsSlab(run_dir / f"{config.incarnation}.metrics")
         self._log = WorkerLog(config.state_dir, config.incarnation, config.log, self._slab)
         gate_metrics = GateMetrics(self._slab)
-        self._plane = DataPlane(config.limits, gate_metrics, wall_ns=self._log.writer.now_ns)
+        self._regions = SharedRegions(enabled=config.shared_memory)
+        self._plane = DataPlane(
+            config.limits, gate_metrics, self._regions.find, wall_ns=self._log.writer.now_ns
+        )
         self._shelf = ModelShelf(
             loop,
             self._plane,
@@ -68,7 +72,7 @@ class Worker:
             threads=config.threads,
             max_batch_size=config.max_batch_size,
         )
-        metadata = Metadata(self._plane, config.server_name)
+        metadata = Metadata(self._plane, config.server_name, shared_memory=config.shared_memory)
         labels = LabelDesk(self._plane, self._log.writer, self._log.ids)
         self._desk = Desk()
         self._gate = HttpGate(
@@ -98,6 +102,7 @@ class Worker:
             channel_listener,
             self._shelf,
             self._desk,
+            self._regions,
             started,
             self._drain,
             self._open,

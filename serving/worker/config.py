@@ -27,6 +27,7 @@ class WorkerConfig:
     drain_s: float
     orphan_s: float
     max_batch_size: int
+    shared_memory: bool
     limits: LimitSettings
     log: LogSettings
 
@@ -58,6 +59,7 @@ def read_config(fd: int) -> WorkerConfig:
         drain_s=document["drain_s"],
         orphan_s=document["orphan_s"],
         max_batch_size=document["max_batch_size"],
+        shared_memory=document["shared_memory"],
         limits=LimitSettings(**document["limits"]),
         log=LogSettings(**document["log"]),
     )

@@ -17,6 +17,7 @@ from protos import channel_pb2 as pb
 from serving.channel import ChannelError, Endpoint, accept
 from serving.worker.desk import Desk
 from serving.worker.models import ModelShelf
+from serving.worker.shared_memory import SharedRegions
 
 log = logging.getLogger("driftgate.serving")
 
@@ -32,6 +33,7 @@ class WorkerChannel:
         listener: socket.socket,
         shelf: ModelShelf,
         desk: Desk,
+        regions: SharedRegions,
         started: pb.Started,
         drain: Drain,
         open: Open,
@@ -46,6 +48,7 @@ class WorkerChannel:
             one goes on with it, so that nobody who waits in its backlog is hung up on.
         """
         self._listener, self._shelf, self._desk = listener, shelf, desk
+        self._regions = regions
         self._started = started
         self._drain, self._open, self._http_fd = drain, open, http_fd
         self._orphan_s, self._drain_s = orphan_s, drain_s
@@ -85,6 +88,8 @@ class WorkerChannel:
                 applied = self._shelf.apply(message.set_routes)
                 await self._open()
                 await endpoint.send(applied)
+            elif kind == "set_regions":
+                await endpoint.send(self._regions.apply(message.set_regions, fds))
             elif kind == "answer":
                 self._desk.answered(message.answer, fds)
             elif kind == "drain":

@@ -9,14 +9,15 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from serving.core.admission import Admission
+from serving.core.admission import RAW_BYTES_FACTOR, Admission
 from serving.core.datatypes import Array
-from serving.core.errors import DeadlineExceeded, InvalidRequest, ServeError, shown
+from serving.core.errors import DeadlineExceeded, InvalidRequest, ServeError, TooLarge, shown
 from serving.core.json_codec_reply import wants_json_of
 from serving.core.json_template import Templates
 from serving.core.request import Envelope, WantedOutput, check_routing_key
 from serving.core.request_head import is_count
 from serving.core.routing import Arm, Route, RoutingTable, key_point
+from serving.core.shared_memory import FindRegion, no_region
 from serving.core.signature import Signature, count_rows
 from serving.settings import LimitSettings
 from serving.worker.counters import UNKNOWN, GateMetrics
@@ -28,9 +29,10 @@ class Parsed(Protocol):
     """A request of either protocol, parsed but not bound to a signature."""
 
     envelope: Envelope
+    shared_bytes: int  # of the inputs that `tensors` read from shared memory
 
-    def wanted(self, signature: Signature) -> tuple[WantedOutput, ...]: ...
-    def tensors(self, signature: Signature, tensors_max: int) -> list[Array]: ...
+    def wanted(self, signature: Signature, find: FindRegion) -> tuple[WantedOutput, ...]: ...
+    def tensors(self, signature: Signature, tensors_max: int, find: FindRegion) -> list[Array]: ...
 
 
 class DataPlane:
@@ -40,12 +42,14 @@ class DataPlane:
         self,
         limits: LimitSettings,
         metrics: GateMetrics,
+        find_region: FindRegion = no_region,
         *,
         clock_ns: Callable[[], int] = time.monotonic_ns,
         wall_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         self.limits = limits
         self.metrics = metrics
+        self._find_region = find_region
         self.admission = Admission(
             limits.rows_in_flight_max, limits.bytes_in_flight_max, limits.body_bytes_max
         )
@@ -110,18 +114,35 @@ class DataPlane:
         arm = self._pick(route, version, waiter, envelope)
         target = arm.target
         signature = target.signature
-        wanted = request.wanted(signature)
+        wanted = request.wanted(signature, self._find_region)
         if not signature.json_everywhere and waiter.protocol == "http":
             _check_json_outputs(signature, envelope, wanted)
-        arrays = request.tensors(signature, self.limits.tensors_max)
+        arrays = request.tensors(signature, self.limits.tensors_max, self._find_region)
         rows = count_rows(signature, arrays)
         now_ns = self._clock_ns()
         deadline_ns = self._deadline(began_ns, now_ns, timeout_ns, envelope, target)
         self.admission.hold_rows(rows or 1)
+        if request.shared_bytes:
+            cost_bytes += self._hold_shared(request.shared_bytes, rows or 1)
         return Task(
             target, arm, waiter, arrays, rows, envelope, wanted, cost_bytes, ts_ns, began_ns,
             now_ns, deadline_ns,
         )  # fmt: skip
+
+    def _hold_shared(self, size: int, rows: int) -> int:
+        """The budget of inputs that did not come with the request. Raises: Overloaded, TooLarge."""
+        cost_bytes = size * RAW_BYTES_FACTOR
+        try:
+            if size > self.limits.body_bytes_max:
+                raise TooLarge(
+                    f"inputs in shared memory have at most {self.limits.body_bytes_max} bytes "
+                    f"together, got {size}"
+                )
+            self.admission.hold_bytes(cost_bytes)
+        except ServeError:
+            self.admission.free_rows(rows)
+            raise
+        return cost_bytes
 
     def _pick(
         self, route: Route[Version], version: str, waiter: Waiter, envelope: Envelope

@@ -42,6 +42,8 @@ WATCH_S = 0.2  # how often a health watch looks
 RELAYED = (
     *("ModelStatistics", "RepositoryIndex", "RepositoryModelLoad", "RepositoryModelUnload"),
     *("TraceSetting", "LogSettings"),
+    *("SystemSharedMemoryStatus", "SystemSharedMemoryRegister", "SystemSharedMemoryUnregister"),
+    *("CudaSharedMemoryStatus", "CudaSharedMemoryRegister", "CudaSharedMemoryUnregister"),
 )
 
 _CODES = {code.value[0]: code for code in grpc.StatusCode}

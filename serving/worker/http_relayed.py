@@ -44,6 +44,16 @@ def relayed_routes(desk: Desk, admission: Admission) -> list[Route]:
             add(http_method, prefix, "TraceSetting", requests.trace_setting)
     for http_method in ("GET", "POST"):
         add(http_method, "/v2/logging", "LogSettings", requests.log_settings)
+    for kind, method in (("system", "SystemSharedMemory"), ("cuda", "CudaSharedMemory")):
+        all_regions = f"/v2/{kind}sharedmemory"
+        one = all_regions + "/region/{region}"
+        for prefix in (all_regions, one):
+            status = getattr(requests, f"{kind}_memory_status")
+            add("GET", prefix + "/status", f"{method}Status", status)
+            unregister = getattr(requests, f"{kind}_memory_unregister")
+            add("POST", prefix + "/unregister", f"{method}Unregister", unregister)
+        register = getattr(requests, f"{kind}_memory_register")
+        add("POST", one + "/register", f"{method}Register", register)
     return routes
 
 

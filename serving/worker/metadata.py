@@ -10,14 +10,16 @@ from serving.worker.version import Version
 
 # Only what works.
 EXTENSIONS = ("binary_tensor_data", "parameters", "statistics", "model_repository")
+SHARED_MEMORY = "system_shared_memory"  # where an operator allows it
 PLATFORM = "onnxruntime_onnx"
 
 
 class Metadata:
     """Reads the routing table; owns nothing."""
 
-    def __init__(self, plane: DataPlane, server_name: str) -> None:
+    def __init__(self, plane: DataPlane, server_name: str, *, shared_memory: bool = False) -> None:
         self._plane, self._server_name = plane, server_name
+        self._extensions = (*EXTENSIONS, *((SHARED_MEMORY,) if shared_memory else ()))
 
     def ready(self) -> bool:
         """Whether new requests should be sent here. Load does not matter to it."""
@@ -27,7 +29,7 @@ class Metadata:
         return {
             "name": self._server_name,
             "version": VERSION,
-            "extensions": list(EXTENSIONS),
+            "extensions": list(self._extensions),
         }
 
     def model(self, model: str, version: str) -> dict[str, Any]:

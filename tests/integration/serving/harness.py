@@ -94,6 +94,7 @@ class WorkerProcess:
             "drain_s": 5.0,
             "orphan_s": orphan_s,
             "max_batch_size": 64,
+            "shared_memory": False,
             "limits": dataclasses.asdict(limits or LimitSettings()),
             "log": dataclasses.asdict(log or LogSettings()),
         }

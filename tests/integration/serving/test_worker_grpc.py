@@ -14,6 +14,7 @@ from protos import channel_pb2, health_pb2
 from protos import inference_pb2 as pb
 from serving.core.grpc_codec import GrpcRequest
 from serving.settings import LimitSettings
+from serving.worker.desk import Desk
 from serving.worker.grpc_server import Handlers, _guard, _guard_stream
 from tests.integration.serving import onnx_models
 from tests.integration.serving.harness import eventually
@@ -243,7 +244,7 @@ def test_a_waiting_call_does_not_hold_its_parsed_message():
     async def main():
         before = alive()
         data = request_of("m", X).SerializeToString()
-        call = asyncio.create_task(Handlers(Plane(), None).infer(data, Context()))
+        call = asyncio.create_task(Handlers(Plane(), None, Desk()).infer(data, Context()))
         await asyncio.sleep(0)
         assert not call.done()
         assert alive() == before

@@ -80,7 +80,7 @@ CASES = [
     (entry(parameters={"binary_data_size": 12}), "must not have both"),
     (entry(data=..., parameters={"binary_data_size": -1}), "non-negative integer, got '-1'"),
     (entry(data=..., parameters={"binary_data_size": True}), "got 'True'"),
-    (entry(parameters={"shared_memory_region": "r"}), "shared memory is not supported"),
+    (entry(parameters={"shared_memory_region": "r"}), "shared memory is off"),
     ({"inputs": entry()["inputs"] * 2}, "input 'x' already exists in request"),
     (
         {"inputs": []},
