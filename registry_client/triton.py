@@ -1,10 +1,10 @@
 """A Triton model repository read as it is: `<model>/<version>/model.onnx`.
 
-Nothing is written and no file beyond the model, its external data and
-`config.pbtxt` is read. Manifests are made up from what lies there; the alias
-`champion` is the highest version that the version policy allows. Folders whose
-names are no model names or versions, and links, are left out and named once in
-the log.
+Nothing is written and no file beyond the model, its external data,
+`config.pbtxt` and the warm-up data that it names is read. Manifests are made up
+from what lies there; the alias `champion` is the highest version that the version
+policy allows. Folders whose names are no model names or versions, and links, are
+left out and named once in the log.
 """
 
 import contextlib
@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
+from registry_client.core.config_warmup import warmup_files
 from registry_client.core.errors import Invalid, NotFound, RegistryError, Unavailable
 from registry_client.core.manifest import FileRole, Manifest, ManifestFile
 from registry_client.core.names import (
@@ -109,12 +110,17 @@ class TritonRepository:
         for location in check_locations(summary):
             size, external = self._look(folder, location, with_summary=False)
             files.append(ManifestFile(location, FileRole.EXTERNAL, size, external.sha256))
+        for location in warmup_files(config.warmup):
+            size, sample = self._look((model,), location, with_summary=False)
+            files.append(ManifestFile(location, FileRole.WARMUP, size, sample.sha256))
         made = _manifest(model, version, tuple(files), config)
         return _with_graph_signature(made, summary)
 
     def open(self, manifest: Manifest, file: ManifestFile) -> BinaryIO:
         config = self._config(manifest.model)
         folder, _ = self._place(manifest.model, manifest.version, config)
+        if file.role is FileRole.WARMUP:
+            folder = (manifest.model,)
         return open(open_beneath(self.directory, file.name, folder), "rb", buffering=0)
 
     def _place(self, model: str, version: str, config: TritonConfig) -> tuple[tuple[str, ...], str]:

@@ -33,6 +33,7 @@ class FileRole(StrEnum):
     EXTERNAL = "external"
     REFERENCE = "reference"
     GOLDEN = "golden"
+    WARMUP = "warmup"
     EXTRA = "extra"
 
 
@@ -58,7 +59,8 @@ class Manifest:
     """One version of one model.
 
     lineage:  where it came from (data digest, code revision, parameters, metrics).
-    serving:  how to serve it (max_batch_size, log_mode, sample_rate, ...).
+    serving:  how to serve it (max_batch_size, log_mode, sample_rate, ...); what a
+              config.pbtxt adds is in `core/triton_config.py`.
     warnings: what a reader did not understand; told to operators, not part of
               the identity.
     """

@@ -6,10 +6,12 @@ import pytest
 
 from registry_client import (
     Corrupt,
+    FileRole,
     Invalid,
     NotFound,
     TensorSpec,
     TritonRepository,
+    Unsafe,
     open_source,
     verify_version,
 )
@@ -59,6 +61,36 @@ def test_a_configuration_says_how_to_serve(tmp_path: Path) -> None:
     assert manifest.warnings == (
         "config.pbtxt line 2: 'sequence_batching' is not supported and has no effect",
     )
+
+
+def test_warm_up_data_is_part_of_the_version_and_confined_to_its_folder(tmp_path: Path) -> None:
+    add(tmp_path, "m", "1")
+    sample = (
+        "model_warmup { name: 'w' inputs { key: 'x' value {"
+        " data_type: TYPE_FP32 dims: 4 input_data_file: 'rows' } } }"
+    )
+    configure(tmp_path, "m", sample)
+    source = TritonRepository(tmp_path)
+    with pytest.raises(NotFound, match="warmup/rows"):
+        source.manifest("m", "1")
+    (tmp_path / "m" / "warmup").mkdir()
+    data = tmp_path / "m" / "warmup" / "rows"
+    data.symlink_to(tmp_path / "m" / "config.pbtxt")
+    with pytest.raises(Unsafe):
+        source.manifest("m", "1")
+    data.unlink()
+    data.write_bytes(bytes(16))
+    manifest = source.manifest("m", "1")
+    assert [(file.name, file.role) for file in manifest.files] == [
+        ("model.onnx", FileRole.MODEL),
+        ("warmup/rows", FileRole.WARMUP),
+    ]
+    with source.open(manifest, manifest.files[1]) as stream:
+        assert stream.read() == bytes(16)
+    assert verify_version(source, "m", "1") == []
+    assert source.versions("m") == ["1"]  # the folder of the data is no version
+    data.write_bytes(bytes(20))
+    assert source.manifest("m", "1").digest != manifest.digest
 
 
 def test_the_version_policy_chooses_versions_and_champion(tmp_path: Path) -> None:

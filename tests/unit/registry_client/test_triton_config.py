@@ -1,6 +1,6 @@
 import pytest
 
-from registry_client import Invalid, TensorSpec
+from registry_client import Invalid, InvalidName, TensorSpec
 from registry_client.core.triton_config import VersionPolicy, parse_triton_config
 
 FULL = """
@@ -16,10 +16,25 @@ output { name: "y" data_type: TYPE_INT64 dims: 1 }
 dynamic_batching {
   preferred_batch_size: [ 8, 32 ]
   max_queue_delay_microseconds: 100
+  default_queue_policy {
+    timeout_action: REJECT
+    default_timeout_microseconds: 5000
+    allow_timeout_override: true
+    max_queue_size: 16
+  }
 }
 version_policy: { latest { num_versions: 2 } }
-instance_group [ { count: 2 kind: KIND_CPU } ]
-model_warmup { name: "w" batch_size: 1 }
+instance_group [ { count: 2 kind: KIND_GPU } ]
+model_warmup {
+  name: "w"
+  batch_size: 2
+  inputs [
+    { key: "x" value: { data_type: TYPE_FP32 dims: 30 random_data: true } },
+    { key: "tag" value: { data_type: TYPE_STRING dims: [ 3, 2 ] input_data_file: "tags" } }
+  ]
+  count: 5
+}
+model_transaction_policy { decoupled: false }
 optimization { execution_accelerators { } }
 """
 
@@ -30,22 +45,102 @@ def test_everything_that_is_honoured_is_read() -> None:
     assert config.inputs == [TensorSpec("x", "FP32", (30,)), TensorSpec("tag", "BYTES", (-1, 2))]
     assert config.with_batch(config.outputs) == (TensorSpec("y", "INT64", (-1, 1)),)
     assert config.version_policy == VersionPolicy(latest=2)
-    assert config.warmups == 1
     assert config.serving() == {
         "max_batch_size": 64,
         "max_queue_delay_us": 100,
         "preferred_batch_sizes": [8, 32],
+        "max_queue_size": 16,
+        "default_timeout_us": 5000,
+        "allow_timeout_override": True,
         "instance_count": 2,
+        "version_policy": {"latest": {"num_versions": 2}},
+        "warmup": [
+            {
+                "name": "w",
+                "batch_size": 2,
+                "inputs": {
+                    "x": {"data_type": "TYPE_FP32", "dims": [30], "random_data": True},
+                    "tag": {"data_type": "TYPE_STRING", "dims": [3, 2], "input_data_file": "tags"},
+                },
+                "count": 5,
+            }
+        ],
     }
 
 
 def test_everything_else_is_a_warning_that_names_line_and_key() -> None:
     warnings = parse_triton_config(FULL).warnings
     assert len(warnings) == 3
-    assert "line 16" in warnings[0]
-    assert "'instance_group.kind'" in warnings[0]
-    assert "'model_warmup'" in warnings[1]
-    assert "line 18: 'optimization'" in warnings[2]
+    assert "line 22: 'instance_group.count' has no effect" in warnings[0]
+    assert "line 22: 'instance_group.kind'" in warnings[1]
+    assert "line 33: 'optimization'" in warnings[2]
+
+
+@pytest.mark.parametrize(
+    ("text", "warning"),
+    [
+        ("dynamic_batching { preferred_batch_size: 4 }", "has no effect without"),
+        (
+            "dynamic_batching { default_queue_policy { timeout_action: DELAY } }",
+            "timeout_action' DELAY is not supported",
+        ),
+        ("dynamic_batching { preserve_ordering: true }", "'dynamic_batching.preserve_ordering'"),
+        ("sequence_batching { }", "'sequence_batching'"),
+        ("response_cache { enable: true }", "'response_cache'"),
+        ('parameters { key: "k" value { string_value: "v" } }', "'parameters'"),
+        ('input { name: "x" data_type: TYPE_FP32 optional: true }', "'input.optional'"),
+    ],
+)
+def test_what_would_have_no_effect_is_said(text: str, warning: str) -> None:
+    (found,) = parse_triton_config(text).warnings
+    assert warning in found
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "dynamic_batching { preserve_ordering: false priority_levels: 0 }",
+        "response_cache { enable: false }",
+        'instance_group { name: "m_0" count: 1 kind: KIND_CPU }',
+        'input { name: "x" data_type: TYPE_FP32 format: FORMAT_NONE optional: false }',
+        'output { name: "y" data_type: TYPE_FP32 label_filename: "" }',
+    ],
+)
+def test_a_key_at_its_default_is_no_warning(text: str) -> None:
+    assert parse_triton_config(text).warnings == []
+
+
+def test_a_timeout_whose_action_is_delay_rejects_nobody() -> None:
+    config = parse_triton_config(
+        "dynamic_batching { default_queue_policy {"
+        " timeout_action: DELAY default_timeout_microseconds: 100 max_queue_size: 3 } }"
+    )
+    assert config.serving() == {"max_queue_delay_us": 0, "max_queue_size": 3}
+
+
+def test_a_sample_whose_source_is_given_twice_has_the_last_one() -> None:
+    (sample,) = parse_triton_config(
+        'model_warmup { inputs { key: "x" value { data_type: TYPE_INT8 dims: 1'
+        ' zero_data: true input_data_file: "f" } } }'
+    ).warmup
+    assert sample == {
+        "name": "",
+        "batch_size": 1,
+        "inputs": {"x": {"data_type": "TYPE_INT8", "dims": [1], "input_data_file": "f"}},
+        "count": 1,
+    }
+
+
+def test_a_preferred_size_beyond_the_maximum_is_refused() -> None:
+    with pytest.raises(Invalid, match="preferred_batch_size 9 must be <= max_batch_size 8"):
+        parse_triton_config("dynamic_batching { preferred_batch_size: [2, 9] } max_batch_size: 8")
+
+
+@pytest.mark.parametrize("name", ["../../secret", "/etc/passwd", "a/../b", "", "a b"])
+def test_warm_up_data_lies_nowhere_else(name: str) -> None:
+    text = f"data_type: TYPE_FP32 dims: 1 input_data_file: '{name}'"
+    with pytest.raises(InvalidName):
+        parse_triton_config(f"model_warmup {{ inputs {{ key: 'x' value {{ {text} }} }} }}")
 
 
 def test_an_empty_file_says_nothing() -> None:
@@ -103,6 +198,23 @@ def test_the_version_policy_selects(text: str, selected: list[str]) -> None:
         ("version_policy { latest { num_versions: 0 } }", "whole number from 1"),
         ("instance_group { count: 0 }", "whole number from 1"),
         ("dynamic_batching { max_queue_delay_microseconds: -1 }", "whole number"),
+        ("dynamic_batching { default_queue_policy { timeout_action: LATER } }", "REJECT or DELAY"),
+        ("dynamic_batching { default_queue_policy { max_queue_size: -1 } }", "whole number"),
+        (
+            "dynamic_batching { default_queue_policy { allow_timeout_override: 3 } }",
+            "true or false",
+        ),
+        ("model_warmup { name: 'w' }", "given inputs"),
+        ("model_warmup { inputs { key: 'x' } }", "one key and one value"),
+        ("model_warmup { count: 100000000 }", "whole number"),
+        (
+            "model_warmup { inputs { key: 'x' value { data_type: TYPE_FP32 dims: 1 } } }",
+            "a data_type and one of input_data_file, random_data, zero_data",
+        ),
+        (
+            "model_warmup { inputs { key: 'x' value { data_type: TYPE_FP32 dims: -1 } } }",
+            "whole number from 0",
+        ),
     ],
 )
 def test_a_value_that_cannot_be_meant_is_refused_with_its_line(text: str, message: str) -> None:
