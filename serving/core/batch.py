@@ -5,7 +5,8 @@ EXPIRED. Laws:
 - every member leaves exactly once, and is returned exactly once to be answered
   (a cancelled one never is);
 - members of a batch agree in shapes and arm, so in one version and one record;
-- the oldest queued member decides what runs next; nothing waits for company;
+- the oldest queued member decides what runs next; nothing waits for company,
+  except through `take_settled`, where a model's own delay says so (`core/hold.py`);
 - a member that left is not held any longer, unless its batch runs;
 - a batch that fails is run again one member at a time, so a poisonous request
   fails alone; cancelled and expired members take no mates with them.
@@ -14,7 +15,10 @@ EXPIRED. Laws:
 from collections import OrderedDict
 from collections.abc import Hashable
 from enum import Enum
+from itertools import islice
 from typing import Generic, TypeVar
+
+from serving.core.hold import EVERYBODY, Hold
 
 NEVER_NS = 2**63 - 1
 
@@ -36,12 +40,15 @@ class Member:
     `state` and `order` belong to the `BatchQueue`.
     """
 
-    __slots__ = ("deadline_ns", "key", "order", "rows", "state")
+    __slots__ = ("deadline_ns", "key", "order", "queued_ns", "rows", "state")
 
-    def __init__(self, key: Hashable, rows: int, deadline_ns: int = NEVER_NS) -> None:
+    def __init__(
+        self, key: Hashable, rows: int, deadline_ns: int = NEVER_NS, queued_ns: int = 0
+    ) -> None:
         self.key = key
         self.rows = rows
         self.deadline_ns = deadline_ns
+        self.queued_ns = queued_ns
         self.state = _QUEUED
         self.order = 0
 
@@ -128,7 +135,47 @@ class BatchQueue(Generic[M]):
 
     def take(self) -> Batch[M] | None:
         """The next batch to run, or None. The caller must end it with succeed or fail."""
-        members = self._take_alone() or self._take_group()
+        return self._start(self._take_alone() or self._take_group())
+
+    def take_settled(self, hold: Hold, now_ns: int, margin_ns: int) -> tuple[Batch[M] | None, int]:
+        """Like `take`, but leaves those who still wait for company.
+
+        margin_ns: what must be left until a deadline when the run begins.
+        Returns: the batch, or None and when to look again; NEVER_NS if nobody waits.
+        """
+        members = self._take_alone()
+        if members:
+            return self._start(members), NEVER_NS
+        self._forget_empty()
+        look_ns, chosen, count = NEVER_NS, None, 0
+        for group in self._groups.values():
+            ready, until_ns = hold.settle(group.values(), now_ns, margin_ns)
+            if not ready:
+                look_ns = min(look_ns, until_ns)
+            elif chosen is None or next(iter(group)) < next(iter(chosen)):
+                chosen, count = group, ready
+        return self._start(self._cut(chosen, count) if chosen else []), look_ns
+
+    def time_out(self, before_ns: int) -> list[M]:
+        """Members queued at `before_ns` or earlier leave; they are to be answered.
+
+        Not those of a failed batch, which have had their turn.
+        """
+        late: list[M] = []
+        for group in self._groups.values():
+            for member in group.values():
+                if member.queued_ns > before_ns:
+                    break
+                late.append(member)
+        return [member for member in late if self._leave(member, State.EXPIRED)]
+
+    def oldest_queued_ns(self) -> int:
+        """When the one that waits longest was queued; NEVER_NS if nobody waits."""
+        self._forget_empty()
+        groups = self._groups.values()
+        return min((next(iter(group.values())).queued_ns for group in groups), default=NEVER_NS)
+
+    def _start(self, members: list[M]) -> Batch[M] | None:
         if not members:
             return None
         batch = Batch(members)
@@ -142,20 +189,27 @@ class BatchQueue(Generic[M]):
     def _take_alone(self) -> list[M]:
         return [self._alone.popitem(last=False)[1]] if self._alone else []
 
+    def _forget_empty(self) -> None:
+        for key in list(self._groups):
+            if not self._groups[key]:
+                del self._groups[key]
+
     def _take_group(self) -> list[M]:
         groups = self._groups
-        for key in list(groups):
-            if not groups[key]:
-                del groups[key]
+        self._forget_empty()
         if not groups:
             return []
         if len(groups) == 1:
             (group,) = groups.values()
         else:
             group = min(groups.values(), key=lambda waiting: next(iter(waiting)))
+        return self._cut(group, EVERYBODY)
+
+    def _cut(self, group: OrderedDict[int, M], count: int) -> list[M]:
+        """The first `count` of a group, as far as they fit into a batch."""
         members: list[M] = []
         rows = 0
-        for member in group.values():
+        for member in group.values() if count >= len(group) else islice(group.values(), count):
             rows += member.rows
             if rows > self._rows_max:
                 break

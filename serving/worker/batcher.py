@@ -1,11 +1,14 @@
 """Natural batching: whatever arrived while the last batch ran is the next batch.
 
 A submit schedules one flush for the end of the loop's turn, and the flush takes
-all that is there. No timer makes a request wait for company; the only timer is
-for deadlines that pass while a slow batch runs in its thread.
+all that is there. No timer makes a request wait for company, unless the model's
+configuration sets a queue delay; the only other timer is for deadlines that pass
+while a slow batch runs in its thread. Without a delay and a queue timeout the
+flush asks `_by_policy` once per batch, and nothing per request.
 """
 
 import asyncio
+import sys
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Executor
 from typing import Generic, Protocol, TypeVar
@@ -14,12 +17,19 @@ import numpy as np
 
 from serving.core.batch import NEVER_NS, Batch, BatchQueue, Member
 from serving.core.datatypes import Array
-from serving.core.errors import DeadlineExceeded, ModelFailed, ServeError
+from serving.core.errors import DeadlineExceeded, ModelFailed, Overloaded, ServeError
+from serving.core.hold import Hold
+from serving.core.queue_settings import QueueSettings
 from serving.core.signature import Signature
 from serving.worker.buffers import BufferPool
 
 SLOW_NS = 5_000_000  # an average beyond this moves an inline version to a thread
 AVERAGE_SHIFT = 3  # the moving average weighs the last run 1/8
+TIMER_NS = 1_000_000  # the event loop's timers count in milliseconds
+# A hold ends this long before a run would have to begin: a timer may be late by two
+# of its steps.
+HOLD_SLACK_NS = 2 * TIMER_NS
+NO_QUEUE = QueueSettings()
 
 Release = Callable[[], None]
 
@@ -35,8 +45,15 @@ class Task(Member):
 
     __slots__ = ("arrays",)
 
-    def __init__(self, key: Hashable, rows: int, arrays: list[Array], deadline_ns: int) -> None:
-        super().__init__(key, rows, deadline_ns)
+    def __init__(
+        self,
+        key: Hashable,
+        rows: int,
+        arrays: list[Array],
+        deadline_ns: int,
+        queued_ns: int = 0,
+    ) -> None:
+        super().__init__(key, rows, deadline_ns, queued_ns)
         self.arrays = arrays
 
 
@@ -77,6 +94,7 @@ class Batcher(Generic[T]):
         *,
         inline: bool,
         run_ns: int,
+        queue: QueueSettings = NO_QUEUE,
     ) -> None:
         """executor: where a slow version runs; run_ns: what a run took at load."""
         self._loop, self._clock_ns = loop, clock_ns
@@ -96,16 +114,32 @@ class Batcher(Generic[T]):
         self._drainers: list[asyncio.Future[None]] = []
         self._earliest_ns = NEVER_NS
         self._timer: asyncio.TimerHandle | None = None
+        # Whether a request's own `timeout` counts: a model may insist on its default.
+        self.heeds_timeout = not queue.default_timeout_us or queue.allow_timeout_override
+        self._queue_max = queue.max_queue_size or sys.maxsize
+        self._timeout_ns = queue.default_timeout_us * 1000
+        self._hold = _hold_of(queue, self._rows_max)
+        self._by_policy = self._hold is not None or self._timeout_ns > 0
+        self._look: asyncio.TimerHandle | None = None
+        self._look_ns = NEVER_NS
 
     @property
     def queue(self) -> BatchQueue[T]:
         return self._queue
 
     def estimate_ns(self) -> int:
-        """How long a request submitted now would wait before its own run."""
+        """How long a request submitted now would wait before its own run.
+
+        Raises: Overloaded if as many wait as the model's configuration allows.
+        """
         ahead = self._queue.queued
         if not ahead and not self._busy:
             return 0
+        if ahead >= self._queue_max:
+            raise Overloaded(
+                f"Exceeds maximum queue size: {self._queue_max} requests of model "
+                f"'{self._signature.model}' may wait, and as many do"
+            )
         return self._run_ns * (self._busy + self._queue.rows_queued // self._rows_max)
 
     def submit(self, member: T) -> None:
@@ -124,20 +158,36 @@ class Batcher(Generic[T]):
         return self._queue.cancel(member)
 
     async def drained(self) -> None:
-        """Wait until nothing is queued or running."""
+        """Wait until nothing is queued or running. From here on nobody is held."""
+        self.stop_holding()
         while not self._queue.idle:
             waiter = self._loop.create_future()
             self._drainers.append(waiter)
             await waiter
+
+    def stop_holding(self) -> None:
+        """No more waiting for company: the version drains."""
+        self._hold = None
+        self._by_policy = self._timeout_ns > 0
+        if self._look is not None:
+            self._look.cancel()
+            self._look = None
+        if self._queue.queued and not self._busy:
+            self._schedule()
+
+    def _schedule(self) -> None:
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
         self._scheduled = False
         now = self._clock_ns()
         if now >= self._earliest_ns:
             self._expire(now)
-        batch = self._queue.take()
+        batch = self._take_by_policy(now) if self._by_policy else self._queue.take()
         if batch is None:
-            self._again()
+            self._tell_drainers()
             return
         try:
             inputs, release, loggable = self._gather(batch)
@@ -158,16 +208,50 @@ class Batcher(Generic[T]):
         finally:
             self._again()
 
+    def _take_by_policy(self, now_ns: int) -> Batch[T] | None:
+        """The next batch of a model that sets a queue delay or timeout, if one is due."""
+        if self._timeout_ns:
+            self._time_out(now_ns)
+        if self._hold is None:
+            return self._queue.take()
+        margin_ns = self._run_ns + HOLD_SLACK_NS
+        batch, look_ns = self._queue.take_settled(self._hold, now_ns, margin_ns)
+        if batch is None and look_ns < NEVER_NS:
+            self._look_at(look_ns, now_ns)
+        return batch
+
+    def _look_at(self, look_ns: int, now_ns: int) -> None:
+        """Flush again then. Below a timer's step, turn by turn: a delay of 100 us is not 1 ms."""
+        if self._look is not None:
+            if self._look_ns == look_ns:
+                return
+            self._look.cancel()
+            self._look = None
+        left_ns = look_ns - now_ns
+        if left_ns < TIMER_NS:
+            self._schedule()
+            return
+        steps = -(-left_ns // TIMER_NS)
+        self._look_ns = look_ns
+        self._look = self._loop.call_later(steps * TIMER_NS / 1e9, self._on_look)
+
+    def _on_look(self) -> None:
+        self._look = None
+        if not self._busy:
+            self._schedule()
+
     def _again(self) -> None:
         """After a run: the next one, or the news that there is none."""
+        self._tell_drainers()
+        if self._queue.queued:
+            self._schedule()
+
+    def _tell_drainers(self) -> None:
         if self._drainers and self._queue.idle:
             for waiter in self._drainers:
                 if not waiter.done():
                     waiter.set_result(None)
             self._drainers.clear()
-        if self._queue.queued and not self._scheduled:
-            self._scheduled = True
-            self._loop.call_soon(self._flush)
 
     def _gather(self, batch: Batch[T]) -> tuple[list[Array], Release | None, bool]:
         """The inputs of a batch, contiguous; whether the log may have them."""
@@ -258,19 +342,47 @@ class Batcher(Generic[T]):
             self._receiver.member_failed(member, deadline_passed(), ran=False)
         self._earliest_ns = self._queue.next_deadline_ns()
 
+    def _time_out(self, now_ns: int) -> None:
+        for member in self._queue.time_out(now_ns - self._timeout_ns):
+            error = Overloaded(
+                f"Request timeout expired: it waited for more than {self._timeout_ns // 1000} us "
+                f"in the queue of model '{self._signature.model}'"
+            )
+            self._receiver.member_failed(member, error, ran=False)
+
     def _arm_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._earliest_ns < NEVER_NS:
-            delay_ns = max(0, self._earliest_ns - self._clock_ns())
+        at_ns = self._earliest_ns
+        if self._timeout_ns:
+            at_ns = min(at_ns, self._next_timeout_ns())
+        if at_ns < NEVER_NS:
+            delay_ns = max(0, at_ns - self._clock_ns())
             self._timer = self._loop.call_later(delay_ns / 1e9, self._on_timer)
+
+    def _next_timeout_ns(self) -> int:
+        """Not at once, or a tiny timeout would keep the loop busy while a batch runs."""
+        now_ns = self._clock_ns()
+        oldest_ns = min(self._queue.oldest_queued_ns(), now_ns)
+        return max(oldest_ns + self._timeout_ns, now_ns + TIMER_NS)
 
     def _on_timer(self) -> None:
         self._timer = None
-        self._expire(self._clock_ns())
+        now_ns = self._clock_ns()
+        self._expire(now_ns)
+        if self._timeout_ns:
+            self._time_out(now_ns)
         if self._busy:
             self._arm_timer()
+
+
+def _hold_of(queue: QueueSettings, rows_max: int) -> Hold | None:
+    """Nobody is held so long that the queue's own timeout would reject it."""
+    delay_ns = queue.delay_us * 1000
+    if queue.default_timeout_us:
+        delay_ns = min(delay_ns, queue.default_timeout_us * 1000 - HOLD_SLACK_NS)
+    return Hold.of(delay_ns, queue.preferred_sizes, rows_max)
 
 
 def deadline_passed() -> ServeError:

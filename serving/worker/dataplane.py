@@ -158,12 +158,13 @@ class DataPlane:
     def _deadline(
         self, began_ns: int, now_ns: int, timeout_ns: int, envelope: Envelope, version: Version
     ) -> int:
-        """Raises: DeadlineExceeded if it has passed, or cannot be met."""
+        """Raises: DeadlineExceeded if it has passed, or cannot be met; Overloaded."""
         longest = self._deadline_ns_max
         if timeout_ns and timeout_ns < longest:
             longest = timeout_ns
-        if envelope.timeout_ns and envelope.timeout_ns < longest:
-            longest = envelope.timeout_ns
+        own_ns = envelope.timeout_ns
+        if own_ns and own_ns < longest and version.batcher.heeds_timeout:
+            longest = own_ns
         deadline_ns = began_ns + longest
         wait_ns = version.batcher.estimate_ns()
         if now_ns + wait_ns >= deadline_ns:

@@ -37,7 +37,6 @@ class Task(batcher.Task):
         "cost_bytes",
         "envelope",
         "prediction_id",
-        "queued_ns",
         "ts_ns",
         "version",
         "waiter",

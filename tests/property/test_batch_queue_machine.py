@@ -2,11 +2,14 @@
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
 
-from serving.core.batch import Batch, BatchQueue, Member, State
+from serving.core.batch import NEVER_NS, Batch, BatchQueue, Member, State
+from serving.core.hold import Hold
 
 ROWS_MAX = 6
+DELAY = 12
+MARGIN = 3
 
 
 class Machine(RuleBasedStateMachine):
@@ -91,5 +94,98 @@ class Machine(RuleBasedStateMachine):
                 assert self.answers[member] == 1
 
 
+class HoldingMachine(Machine):
+    """The same with a queue delay and a queue timeout, looked at only when it asks to be.
+
+    A shell that follows `look_ns` and looks after every arrival must never leave
+    anybody waiting for longer than the delay, nor too long for a deadline.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.hold = Hold.of(DELAY, (), ROWS_MAX)
+        self.timeout = 0
+        self.look_ns = NEVER_NS
+
+    @initialize(
+        preferred=st.sets(st.integers(1, ROWS_MAX + 2), max_size=3),
+        timeout=st.sampled_from([0, DELAY + 5]),
+    )
+    def configure(self, preferred, timeout):
+        self.hold = Hold.of(DELAY, preferred, ROWS_MAX)
+        self.timeout = timeout
+
+    @rule(
+        target=Machine.members,
+        rows=st.integers(0, ROWS_MAX),
+        key=st.sampled_from("ab"),
+        wait=st.integers(1, 50),
+    )
+    def submit(self, rows, key, wait):
+        member = Member(key, rows, self.now + wait, self.now)
+        self.queue.submit(member)
+        self.all.append(member)
+        self.take()
+        return member
+
+    @rule(step=st.integers(1, 30))
+    def time_passes(self, step):
+        """In the steps in which a timer would wake the shell."""
+        until = self.now + step
+        while self.now < until:
+            self.now = min(until, max(self.look_ns, self.now + 1))
+            for member in self.queue.expire(self.now):
+                self.answer(member)
+            self.take()
+
+    @rule()
+    def take(self):
+        if self.running is not None:
+            return
+        if self.timeout:
+            for member in self.queue.time_out(self.now - self.timeout):
+                self.answer(member)
+        batch, self.look_ns = self.queue.take_settled(self.hold, self.now, MARGIN)
+        self.running = batch
+        if batch is None:
+            self.check_that_waiting_is_right()
+            return
+        assert 0 <= batch.rows <= ROWS_MAX
+        assert len({m.key for m in batch.members}) == 1
+        assert all(m.state is State.RUNNING for m in batch.members)
+        alone = len(batch.members) == 1  # a failed batch's members are not held, nor merged
+        due = any(
+            self.now >= min(m.queued_ns + DELAY, m.deadline_ns - MARGIN) for m in batch.members
+        )
+        rows = sum(m.rows or 1 for m in batch.members)
+        full = rows in self.hold.sizes or self.next_would_overflow(batch, rows)
+        assert alone or due or full
+
+    def next_would_overflow(self, batch, rows):
+        key = batch.members[0].key
+        following = [m for m in self.all if m.key == key and m.state is State.QUEUED]
+        return rows >= self.hold.largest or (
+            bool(following) and rows + (following[0].rows or 1) > self.hold.largest
+        )
+
+    def check_that_waiting_is_right(self):
+        for member in self.all:
+            if member.state is State.QUEUED:
+                due = min(member.queued_ns + DELAY, member.deadline_ns - MARGIN)
+                assert self.now < self.look_ns <= due
+        if not self.queue.queued:
+            assert self.look_ns == NEVER_NS
+
+    def teardown(self):
+        for _ in range(4 * len(self.all) + 4):
+            self.succeed()
+            self.take()
+            if self.running is None and self.look_ns < NEVER_NS:
+                self.now = self.look_ns
+        super().teardown()
+
+
 TestBatchQueue = Machine.TestCase
 TestBatchQueue.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestHoldingQueue = HoldingMachine.TestCase
+TestHoldingQueue.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)

@@ -9,7 +9,8 @@ import pytest
 
 from serving.core.batch import State
 from serving.core.datatypes import Datatype
-from serving.core.errors import DeadlineExceeded, ModelFailed
+from serving.core.errors import DeadlineExceeded, ModelFailed, Overloaded
+from serving.core.queue_settings import QueueSettings
 from serving.core.signature import Signature, TensorSpec
 from serving.worker.batcher import Batcher, Task
 
@@ -64,7 +65,7 @@ def task(value, rows=1, deadline_ns=NEVER):
 
 @pytest.fixture
 def run():
-    def run(scenario, *, inline=True):
+    def run(scenario, *, inline=True, queue=QueueSettings()):  # noqa: B008 - frozen
         async def main():
             with ThreadPoolExecutor(1) as executor:
                 session, collector = FakeSession(), Collector()
@@ -77,6 +78,7 @@ def run():
                     executor,
                     inline=inline,
                     run_ns=1000,
+                    queue=queue,
                 )
                 async with asyncio.timeout(30):
                     await scenario(batcher, session, collector)
@@ -203,3 +205,116 @@ def test_without_memory_for_a_batch_each_request_runs_alone(run, inline, where, 
         assert batcher._pool.leased == 0
 
     run(scenario, inline=inline)
+
+
+def queue(**settings):
+    return QueueSettings(**settings)
+
+
+def arriving(value, rows=1, wait_ns=NEVER):
+    """A task that was queued now."""
+    now_ns = time.monotonic_ns()
+    arrays = [np.full((rows, 2), value, np.float32)]
+    return Task("k", rows, arrays, min(NEVER, now_ns + wait_ns), now_ns)
+
+
+@pytest.mark.parametrize("inline", [True, False])
+def test_with_a_delay_an_idle_version_waits_for_a_full_batch(run, inline):
+    async def scenario(batcher, session, collector):
+        for value in range(4):
+            assert not collector.answers
+            batcher.submit(arriving(value))
+            await asyncio.sleep(0.01)
+        while not collector.answers:  # noqa: ASYNC110 - what is tested sets no event
+            await asyncio.sleep(0.005)
+        assert [len(batch) for batch in session.batches] == [4]
+
+    run(scenario, inline=inline, queue=queue(delay_us=60_000_000))
+
+
+@pytest.mark.parametrize("delay_us", [300, 20_000])
+def test_a_request_without_company_runs_when_its_delay_has_passed(run, delay_us):
+    async def scenario(batcher, session, collector):
+        for value in (1, 2, 3):
+            task = arriving(value)
+            batcher.submit(task)
+            while task not in collector.answers:  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+            assert time.monotonic_ns() - task.queued_ns >= delay_us * 1000
+
+    run(scenario, queue=queue(delay_us=delay_us))
+
+
+def test_a_hold_ends_before_a_deadline_and_when_its_last_client_left(run):
+    async def scenario(batcher, session, collector):
+        gone = arriving(1)
+        batcher.submit(gone)
+        await asyncio.sleep(0.01)
+        assert batcher.cancel(gone)
+        hasty = arriving(2, wait_ns=2_000_000_000)
+        batcher.submit(hasty)
+        while hasty not in collector.answers:  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+        assert (collector.answers[hasty] == -2).all()
+        assert [len(batch) for batch in session.batches] == [1]
+
+    run(scenario, queue=queue(delay_us=60_000_000))
+
+
+def test_a_drain_ends_every_hold(run):
+    async def scenario(batcher, session, collector):
+        task = arriving(1)
+        batcher.submit(task)
+        await asyncio.sleep(0.01)
+        assert not collector.answers
+        await batcher.drained()
+        assert (collector.answers[task] == -1).all()
+
+    run(scenario, queue=queue(delay_us=60_000_000))
+
+
+def test_a_full_queue_refuses_and_takes_again_when_it_has_room(run):
+    async def scenario(batcher, session, collector):
+        batcher.estimate_ns()
+        for value in (1, 2):
+            batcher.submit(arriving(value))
+        with pytest.raises(Overloaded, match="Exceeds maximum queue size"):
+            batcher.estimate_ns()
+        await batcher.drained()
+        batcher.estimate_ns()
+
+    run(scenario, queue=queue(max_queue_size=2))
+
+
+def test_who_waits_longer_than_the_queue_timeout_is_rejected_while_another_runs(run):
+    async def scenario(batcher, session, collector):
+        session.hold_s = 0.5
+        running = arriving(1, 4)
+        batcher.submit(running)
+        await asyncio.sleep(0.01)
+        late = arriving(2)
+        batcher.submit(late)
+        while late not in collector.answers:  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+        assert running not in collector.answers
+        assert isinstance(collector.answers[late], Overloaded)
+        assert "Request timeout expired" in collector.answers[late].message
+        await batcher.drained()
+        assert (collector.answers[running] == -1).all()
+
+    run(scenario, inline=False, queue=queue(default_timeout_us=50_000))
+
+
+@pytest.mark.parametrize(
+    ("settings", "heeds"),
+    [
+        ({}, True),
+        ({"default_timeout_us": 5}, False),
+        ({"default_timeout_us": 5, "allow_timeout_override": True}, True),
+    ],
+)
+def test_a_model_may_insist_on_its_own_timeout(run, settings, heeds):
+    async def scenario(batcher, session, collector):
+        assert batcher.heeds_timeout is heeds
+
+    run(scenario, queue=queue(**settings))
