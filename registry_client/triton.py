@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
-from registry_client.core.config_warmup import warmup_files
+from registry_client.core.config_warmup import WARMUP_FOLDER, warmup_files
 from registry_client.core.errors import Invalid, NotFound, RegistryError, Unavailable
 from registry_client.core.manifest import FileRole, Manifest, ManifestFile
 from registry_client.core.names import (
@@ -184,6 +184,8 @@ class TritonRepository:
                 for entry in entries:
                     if entry.is_dir(follow_symlinks=False) and _passes(check, entry.name):
                         names.append(entry.name)
+                    elif entry.name == WARMUP_FOLDER and within:
+                        continue  # Triton's place for warm-up data
                     elif entry.is_dir() and not entry.name.startswith("."):
                         self._name_once("/".join((*within, entry.name)))
         except FileNotFoundError:

@@ -70,6 +70,7 @@ class ModelBytes:
         else:
             self.failures.pop(version.digest, None)
             self.held[version.digest] = fetched
+            _warn(fetched)
         finally:
             self._fetching.discard(version.digest)
         self.changed(model, version, failure)
@@ -123,3 +124,10 @@ class ModelBytes:
         for fetched in self.held.values():
             fetched.close()
         self.held.clear()
+
+
+def _warn(fetched: Fetched) -> None:
+    """What the version's configuration says and we do not honour."""
+    manifest = fetched.manifest
+    for warning in manifest.warnings:
+        say(f"{manifest.model} version {manifest.version}: {warning}")

@@ -26,11 +26,21 @@ from registry_client import (
     TensorSpec,
     fetch,
 )
+from registry_client.core.config_batching import BATCHING_KEYS
 from serving.core.rollout_state import Version
 
 CHAMPION = "champion"
 # What a worker needs; the reference profile is the monitor's.
-ROLES = (FileRole.MODEL, FileRole.EXTERNAL, FileRole.GOLDEN)
+ROLES = (FileRole.MODEL, FileRole.EXTERNAL, FileRole.GOLDEN, FileRole.WARMUP)
+# What a manifest may say of serving and a worker understands.
+SERVING_KEYS = (
+    "max_batch_size",
+    "log_mode",
+    "sample_rate",
+    *BATCHING_KEYS,
+    "version_policy",
+    "warmup",
+)
 _CHUNK_BYTES = 1024 * 1024
 
 
@@ -141,9 +151,8 @@ def settings_document(fetched: Fetched) -> dict[str, Any]:
     manifest, serving = fetched.manifest, fetched.manifest.serving
     golden = manifest.file(FileRole.GOLDEN)
     return {
-        "max_batch_size": serving.get("max_batch_size"),
-        "log_mode": serving.get("log_mode"),
-        "sample_rate": serving.get("sample_rate"),
+        **{key: serving.get(key) for key in SERVING_KEYS},
+        "model_filename": manifest.model_file.name,
         "inputs": _specs(manifest.inputs),
         "outputs": _specs(manifest.outputs),
         "golden": golden.name if golden else None,

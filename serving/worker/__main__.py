@@ -71,6 +71,7 @@ class Worker:
             config.log,
             threads=config.threads,
             max_batch_size=config.max_batch_size,
+            instances=config.workers,
         )
         metadata = Metadata(self._plane, config.server_name, shared_memory=config.shared_memory)
         labels = LabelDesk(self._plane, self._log.writer, self._log.ids)
@@ -149,6 +150,7 @@ class Worker:
     async def _shut(self, grace_s: float, deadline: float) -> None:
         """Answer what has arrived, and take nothing new."""
         self._gate.last_replies()
+        self._shelf.stop_holding()
         self._acceptor.stop()
         stopping = self._loop.create_task(self._grpc.stop(grace_s))
         await self._acceptor.settled()

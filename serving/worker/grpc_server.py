@@ -24,6 +24,7 @@ from protos import inference_pb2 as pb
 from serving.core.errors import DeadlineExceeded, GrpcStatus, ServeError, UnknownModel, shown
 from serving.core.grpc_codec import GrpcRequest, message_cost, parse
 from serving.core.json_codec_reply import BatchOutputs
+from serving.core.model_config import config_message
 from serving.settings import LimitSettings
 from serving.worker.dataplane import DataPlane
 from serving.worker.desk import Desk
@@ -144,6 +145,11 @@ class Handlers:
         described = self._metadata.model(request.name, request.version)
         return pb.ModelMetadataResponse(**described).SerializeToString()
 
+    async def model_config(self, data: bytes, _: Context) -> bytes:
+        request = parse(pb.ModelConfigRequest, data)
+        document = self._metadata.config(request.name, request.version)
+        return pb.ModelConfigResponse(config=config_message(document)).SerializeToString()
+
     def relayed(self, method: str) -> Unary:
         """The handler of a method that the supervisor answers."""
         request_type = getattr(pb, f"{method}Request")
@@ -247,6 +253,7 @@ class GrpcServer:
             "ModelReady": handlers.model_ready,
             "ServerMetadata": handlers.server_metadata,
             "ModelMetadata": handlers.model_metadata,
+            "ModelConfig": handlers.model_config,
             **{method: handlers.relayed(method) for method in RELAYED},
         }
         methods = {

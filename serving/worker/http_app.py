@@ -1,4 +1,4 @@
-"""The HTTP endpoints that are not hot: health, metadata, labels."""
+"""The HTTP endpoints that are not hot: health, metadata, configuration, labels."""
 
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
@@ -65,6 +65,7 @@ def make_app(plane: DataPlane, metadata: Metadata, labels: LabelDesk, desk: Desk
     for prefix in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
         add("GET", prefix, model)
         add("GET", prefix + "/ready", model_ready)
+        add("GET", prefix + "/config", _model_config(metadata))
     add("POST", "/v2/models/{model}/labels", take_labels)
     app = Starlette(
         routes=routes,
@@ -102,6 +103,13 @@ async def _left(_: Request, __: Exception) -> Response:
 
 async def _crashed(_: Request, __: Exception) -> Response:
     return _json(500, {"error": "internal error"})
+
+
+def _model_config(metadata: Metadata) -> Endpoint:
+    async def model_config(request: Request) -> Response:
+        return _json(200, metadata.config(*_named(request)))
+
+    return model_config
 
 
 def _named(request: Request) -> tuple[str, str]:

@@ -3,15 +3,21 @@
 from collections.abc import Mapping
 from typing import Any
 
-from serving.core.routing import Arm
+from serving.core.model_config import PLATFORM
+from serving.core.routing import Arm, Route
 from serving.worker.dataplane import DataPlane
 from serving.worker.release import VERSION
 from serving.worker.version import Version
 
 # Only what works.
-EXTENSIONS = ("binary_tensor_data", "parameters", "statistics", "model_repository")
+EXTENSIONS = (
+    "binary_tensor_data",
+    "parameters",
+    "model_configuration",
+    "statistics",
+    "model_repository",
+)
 SHARED_MEMORY = "system_shared_memory"  # where an operator allows it
-PLATFORM = "onnxruntime_onnx"
 
 
 class Metadata:
@@ -34,8 +40,7 @@ class Metadata:
 
     def model(self, model: str, version: str) -> dict[str, Any]:
         """version: "" for the one that serves most. Raises: UnknownModel."""
-        route = self._plane.table.find(model)
-        arm = route.pick_version(version) if version else route.arms[-1]
+        route, arm = self._arm(model, version)
         signature = arm.target.signature
         return {
             "name": signature.model,
@@ -44,6 +49,15 @@ class Metadata:
             "inputs": [spec.to_json() for spec in signature.inputs],
             "outputs": [spec.to_json() for spec in signature.outputs],
         }
+
+    def config(self, model: str, version: str) -> Mapping[str, Any]:
+        """The model configuration in Triton's JSON form. Raises: UnknownModel."""
+        _, arm = self._arm(model, version)
+        return arm.target.config
+
+    def _arm(self, model: str, version: str) -> tuple[Route[Version], Arm[Version]]:
+        route = self._plane.table.find(model)
+        return route, route.pick_version(version) if version else route.arms[-1]
 
 
 def _versions(pinned: Mapping[str, Arm[Version]], arm: Arm[Version]) -> list[str]:

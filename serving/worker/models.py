@@ -12,6 +12,8 @@ from typing import Any
 
 from eventlog.settings import LogSettings
 from protos import channel_pb2 as pb
+from serving.core.model_config import config_document
+from serving.core.queue_settings import QueueSettings
 from serving.core.routing import Arm, Route, RoutingTable, make_route
 from serving.metrics import MetricsSlab
 from serving.worker.counters import VersionMetrics
@@ -38,10 +40,13 @@ class ModelShelf:
         *,
         threads: int,
         max_batch_size: int,
+        instances: int,
     ) -> None:
+        """instances: sessions of each version on the whole gateway; one per worker."""
         self._loop, self._plane, self._slab = loop, plane, slab
         self._journal, self._log_settings = journal, log_settings
         self._threads, self._max_batch_size = threads, max_batch_size
+        self._instances = instances
         self._chance = random.Random().random  # noqa: S311 - sampling, not a secret
         self._runners = ThreadPoolExecutor(RUN_THREADS, "driftgate-run")
         self._loader = ThreadPoolExecutor(1, "driftgate-load")
@@ -101,6 +106,7 @@ class ModelShelf:
             name: fd for name, fd in others.items() if roles.get(name, "external") == "external"
         }
         external.pop(str(golden), None)
+        warmup = {name: fd for name, fd in others.items() if roles.get(name) == "warmup"}
         return load_session(
             load.model,
             load.version,
@@ -113,7 +119,9 @@ class ModelShelf:
                 inputs=read_specs(settings.get("inputs")),
                 outputs=read_specs(settings.get("outputs")),
                 threads=self._threads,
+                warmup=settings.get("warmup") or (),
             ),
+            warmup,
         )
 
     def _shelve(self, load: pb.Load, loaded: LoadedSession, settings: Mapping[str, Any]) -> None:
@@ -135,6 +143,8 @@ class ModelShelf:
             self._plane.admission,
             VersionMetrics(self._slab, load.model, load.version),
             tap,
+            config_document(loaded.signature, settings, self._instances),
+            QueueSettings.from_settings(settings),
             inline=loaded.inline,
             run_ns=loaded.run_ns,
         )
@@ -188,6 +198,11 @@ class ModelShelf:
         stamps = [version.oldest_ts_ns() for version in (*self.versions.values(), *self._leaving)]
         return min((ts for ts in stamps if ts is not None), default=now_ns)
 
+    def stop_holding(self) -> None:
+        """The worker drains: nobody is to wait for company."""
+        for version in self.versions.values():
+            version.batcher.stop_holding()
+
     async def drained(self) -> None:
         """Wait until every version has answered everything."""
         for version in list(self.versions.values()):
@@ -206,9 +221,22 @@ def _settings(text: bytes) -> dict[str, Any]:
         mode = settings.get("log_mode")
         if mode is not None:
             LogMode(mode)
-    except (ValueError, AttributeError) as error:
+        QueueSettings.from_settings(settings)
+        for sample in settings.get("warmup") or ():
+            _check_sample(sample)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise LoadError(f"the version's settings are malformed: {error}") from error
     return dict(settings)
+
+
+def _check_sample(sample: Mapping[str, Any]) -> None:
+    """Raises: KeyError, TypeError or ValueError if it is no warm-up sample."""
+    numbers = [sample["batch_size"], sample["count"]]
+    for given in sample["inputs"].values():
+        numbers += given["dims"]
+        str(given["data_type"])
+    if not isinstance(sample["name"], str) or any(type(n) is not int or n < 0 for n in numbers):
+        raise ValueError(f"warm-up sample {sample['name']!r}")
 
 
 def _rate(value: float | None, default: float) -> float:

@@ -16,6 +16,7 @@ from serving.core.datatypes import Array, Datatype
 from serving.core.errors import ModelFailed
 from serving.core.signature import Signature, TensorSpec
 from serving.worker.session import LoadError, OnnxSession
+from serving.worker.warmup import run_samples
 
 TOLERANCE = 1e-5
 # The loop may stand still for this long at most; a hand-over to a thread costs
@@ -35,6 +36,7 @@ class LoadSettings:
     inputs: tuple[TensorSpec, ...] | None
     outputs: tuple[TensorSpec, ...] | None
     threads: int
+    warmup: Sequence[Mapping[str, Any]] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,7 @@ def load_session(
     external_fds: Mapping[str, int],
     golden_fd: int | None,
     settings: LoadSettings,
+    warmup_fds: Mapping[str, int],
 ) -> LoadedSession:
     """Load, check and warm a version. Raises: LoadError."""
     session = OnnxSession(model_fd, external_fds, settings.threads)
@@ -62,6 +65,7 @@ def load_session(
     golden_in, golden_out = _read_golden(session, golden_fd)
     rows_max = _max_batch_size(session, settings, golden_in)
     signature = Signature(model, version, session.inputs, session.outputs, rows_max)
+    run_samples(session, signature, settings.warmup, warmup_fds)
     run_ns = _warm(session, signature, golden_in)
     _check_golden(session, signature, golden_in, golden_out)
     return LoadedSession(session, signature, run_ns, run_ns <= INLINE_NS_MAX)

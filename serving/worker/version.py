@@ -13,6 +13,7 @@ from serving.core.datatypes import Array
 from serving.core.errors import LogUnavailable, ModelFailed, ServeError
 from serving.core.grpc_codec import GrpcReplies
 from serving.core.json_codec_reply import BatchOutputs, JsonReplies
+from serving.core.queue_settings import QueueSettings
 from serving.core.signature import Signature
 from serving.worker.batcher import Batcher, Release, Runs
 from serving.worker.counters import ExecutionTimes, VersionMetrics
@@ -38,15 +39,19 @@ class Version:
         admission: Admission,
         metrics: VersionMetrics,
         tap: LogTap,
+        config: Mapping[str, Any],
+        queue: QueueSettings,
         *,
         inline: bool,
         run_ns: int,
     ) -> None:
-        self.signature, self.digest = signature, digest
+        """config: the version's configuration, as clients read it."""
+        self.signature, self.digest, self.config = signature, digest, config
         self.json, self.grpc = JsonReplies(signature, digest), GrpcReplies(signature, digest)
         self.batcher: Batcher[Task] = Batcher(
-            loop, clock_ns, signature, session, self, executor, inline=inline, run_ns=run_ns
-        )
+            loop, clock_ns, signature, session, self, executor,
+            inline=inline, run_ns=run_ns, queue=queue,
+        )  # fmt: skip
         self.metrics = metrics
         self._loop, self._clock_ns = loop, clock_ns
         self._admission = admission

@@ -63,7 +63,9 @@ def test_a_configuration_says_how_to_serve(tmp_path: Path) -> None:
     )
 
 
-def test_warm_up_data_is_part_of_the_version_and_confined_to_its_folder(tmp_path: Path) -> None:
+def test_warm_up_data_is_part_of_the_version_and_confined_to_its_folder(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     add(tmp_path, "m", "1")
     sample = (
         "model_warmup { name: 'w' inputs { key: 'x' value {"
@@ -89,6 +91,7 @@ def test_warm_up_data_is_part_of_the_version_and_confined_to_its_folder(tmp_path
         assert stream.read() == bytes(16)
     assert verify_version(source, "m", "1") == []
     assert source.versions("m") == ["1"]  # the folder of the data is no version
+    assert not caplog.records  # and no mistake
     data.write_bytes(bytes(20))
     assert source.manifest("m", "1").digest != manifest.digest
 

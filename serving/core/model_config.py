@@ -1,0 +1,111 @@
+"""A version's configuration as Triton's clients read it: one document, two forms.
+
+The JSON document is spelled as protobuf's JSON with the names of the .proto, every
+field present, and 64-bit numbers as numbers; the gRPC message is parsed from it.
+It says what is in force, not what a file asked for. Source: Triton's model
+configuration extension.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from google.protobuf import json_format
+
+from protos import model_config_pb2 as pb
+from serving.core.datatypes import Datatype
+from serving.core.queue_settings import QueueSettings
+from serving.core.signature import Signature, TensorSpec
+
+PLATFORM = "onnxruntime_onnx"
+BACKEND = "onnxruntime"
+MODEL_FILENAME = "model.onnx"
+
+
+def config_document(
+    signature: Signature, settings: Mapping[str, Any], instances: int
+) -> dict[str, Any]:
+    """settings: the version's settings document. instances: sessions of it, on all workers.
+
+    Raises: TypeError or ValueError for settings of another form.
+    """
+    batches = signature.max_batch_size > 0
+    document: dict[str, Any] = {
+        "name": signature.model,
+        "platform": PLATFORM,
+        "backend": BACKEND,
+        "version_policy": settings.get("version_policy") or {"all": {}},
+        "max_batch_size": signature.max_batch_size,
+        "input": [_input(spec, batches) for spec in signature.inputs],
+        "output": [_output(spec, batches) for spec in signature.outputs],
+        "instance_group": [
+            {"name": signature.model, "kind": "KIND_CPU", "count": instances, "gpus": []}
+        ],
+        "default_model_filename": settings.get("model_filename") or MODEL_FILENAME,
+        "parameters": {},
+        "model_warmup": [_sample(sample) for sample in settings.get("warmup") or ()],
+        "model_transaction_policy": {"decoupled": False},
+    }
+    if batches:
+        document["dynamic_batching"] = _batching(QueueSettings.from_settings(settings))
+    return document
+
+
+def config_message(document: Mapping[str, Any]) -> pb.ModelConfig:
+    """The same as a message. Raises: json_format.ParseError for what the .proto has not."""
+    return json_format.ParseDict(dict(document), pb.ModelConfig())
+
+
+def data_type(datatype: Datatype) -> str:
+    """The configuration's word for a datatype."""
+    return "TYPE_STRING" if datatype is Datatype.BYTES else f"TYPE_{datatype.wire}"
+
+
+def config_dims(spec: TensorSpec, *, batches: bool) -> list[int]:
+    """A shape as configurations write it: without the batch dimension."""
+    return list(spec.shape[1:] if batches else spec.shape)
+
+
+def _input(spec: TensorSpec, batches: bool) -> dict[str, Any]:
+    return {
+        "name": spec.name,
+        "data_type": data_type(spec.datatype),
+        "format": "FORMAT_NONE",
+        "dims": config_dims(spec, batches=batches),
+        "is_shape_tensor": False,
+        "allow_ragged_batch": False,
+        "optional": False,
+    }
+
+
+def _output(spec: TensorSpec, batches: bool) -> dict[str, Any]:
+    return {
+        "name": spec.name,
+        "data_type": data_type(spec.datatype),
+        "dims": config_dims(spec, batches=batches),
+        "label_filename": "",
+        "is_shape_tensor": False,
+    }
+
+
+def _batching(queue: QueueSettings) -> dict[str, Any]:
+    preferred: Sequence[int] = queue.preferred_sizes if queue.delay_us else ()
+    return {
+        "preferred_batch_size": list(preferred),
+        "max_queue_delay_microseconds": queue.delay_us,
+        "preserve_ordering": False,
+        "default_queue_policy": {
+            "timeout_action": "REJECT",
+            "default_timeout_microseconds": queue.default_timeout_us,
+            "allow_timeout_override": queue.allow_timeout_override,
+            "max_queue_size": queue.max_queue_size,
+        },
+    }
+
+
+def _sample(sample: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "name": sample["name"],
+        "batch_size": sample["batch_size"],
+        "inputs": {name: dict(each) for name, each in sample["inputs"].items()},
+        "count": sample["count"],
+    }
