@@ -154,6 +154,8 @@ def test_a_config_pbtxt_reaches_the_worker_with_its_warm_up_data(repository, sta
     assert status == 200
     assert document["dynamic_batching"]["max_queue_delay_microseconds"] == 100
     assert document["model_warmup"][0]["inputs"]["x"]["input_data_file"] == "rows"
+    for _ in range(20):  # a delay below a timer's step
+        assert worker.infer("m", X)[0] == 200
     # Without its file the sample cannot run, so the version does not serve.
     worker = start_worker()
     answer = worker.load("m", "1", onnx_models.identity(), **settings)
