@@ -44,8 +44,8 @@ def _message(document: dict[str, object], depth: int) -> Message:
         tuple(
             Field(name, _value(name, each, depth), 0)
             for name, value in document.items()
+            if value is not None
             for each in (value if isinstance(value, list) else [value])
-            if each is not None
         )
     )
 
@@ -57,4 +57,4 @@ def _value(name: str, value: object, depth: int) -> "Scalar | Message":
         return Word("true" if value else "false")
     if isinstance(value, str | int | float):
         return value
-    raise Invalid(f"config override: {shown(name)} holds a list in a list")
+    raise Invalid(f"config override: {shown(name)} holds a list or null in a list")
