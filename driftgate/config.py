@@ -21,7 +21,12 @@ from driftgate.config_ranges import expected_range
 from driftgate.errors import CliError, Exit
 from eventlog.settings import LogSettings
 from monitor.settings import MonitorSettings
-from serving.settings import CompatSettings, GatewaySettings, LimitSettings
+from serving.settings import (
+    CompatSettings,
+    CompressionSettings,
+    GatewaySettings,
+    LimitSettings,
+)
 
 DEFAULT_FILE = Path("driftgate.toml")
 DEFAULT_STATE_DIR = Path(".driftgate")
@@ -30,6 +35,7 @@ SECTIONS: Mapping[str, type] = {
     "gateway": GatewaySettings,
     "limits": LimitSettings,
     "compat": CompatSettings,
+    "compression": CompressionSettings,
     "log": LogSettings,
     "monitor": MonitorSettings,
 }
@@ -149,6 +155,7 @@ def load_config(args: argparse.Namespace, environment: Mapping[str, str] | None 
     gateway = GatewaySettings(
         limits=LimitSettings(**values["limits"]),
         compat=CompatSettings(**values["compat"]),
+        compression=CompressionSettings(**values["compression"]),
         **values["gateway"],
     )
     return Config(

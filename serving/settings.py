@@ -39,6 +39,15 @@ class CompatSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class CompressionSettings:
+    """Of replies; requests may always come compressed."""
+
+    # Shorter infer replies over HTTP go out plain; 0: all do. A client library that asks
+    # for gzip without being told to is common, and below this it pays on no network.
+    http_bytes_min: int = 4096
+
+
+@dataclass(frozen=True, slots=True)
 class GatewaySettings:
     """Listeners, processes and where state lives."""
 
@@ -67,3 +76,4 @@ class GatewaySettings:
     max_batch_size: int = 256  # rows per execution of a batchable model without a setting
     limits: LimitSettings = field(default_factory=LimitSettings)
     compat: CompatSettings = field(default_factory=CompatSettings)
+    compression: CompressionSettings = field(default_factory=CompressionSettings)

@@ -172,6 +172,27 @@ class JsonReplies:
         return (b"".join((head, *blobs)), len(head)) if blobs else (head, 0)
 
 
+def float_blob_bytes(
+    outputs: BatchOutputs,
+    start: int,
+    stop: int,
+    envelope: Envelope,
+    wanted: Sequence[WantedOutput],
+) -> int:
+    """Bytes of a reply's body that are floating-point tensors in binary.
+
+    Compression finds next to nothing in them, and takes as long as anywhere.
+    """
+    signature = outputs.signature
+    size = 0
+    for want in wanted or [WantedOutput(i) for i in range(len(outputs.arrays))]:
+        datatype = signature.outputs[want.index].datatype
+        binary = envelope.binary_outputs if want.binary is None else want.binary
+        if binary and (datatype.is_float or datatype.wire == "BF16"):
+            size += outputs.slice(want.index, start, stop).nbytes
+    return size
+
+
 def wants_json_of(
     signature: Signature, envelope: Envelope, wanted: Sequence[WantedOutput]
 ) -> list[int]:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import unquote
 
+from serving.core.content_coding import PLAIN_ONLY, Accepted, accepted_coding
 from serving.core.errors import Reason, ServeError, Unsupported, shown
 
 Headers = Sequence[tuple[bytes, bytes]]
@@ -26,9 +27,10 @@ _RARE = frozenset(
         b"inference-header-content-length",
         b"x-routing-key",
         b"x-request-timeout-ms",
+        b"accept-encoding",
     )
 )
-_ONCE = _RARE | {b"host", b"content-length"}
+_ONCE = (_RARE | {b"host", b"content-length"}) - {b"accept-encoding"}
 
 
 class HeadRefused(ServeError):
@@ -54,6 +56,7 @@ class Head:
     expects_continue: bool = False
     chunked: bool = False
     upgrade: bool = False
+    accepts: Accepted = PLAIN_ONLY
 
 
 def read_head(headers: Headers, http_version: str) -> Head:
@@ -88,7 +91,14 @@ def read_head(headers: Headers, http_version: str) -> Head:
         expects_continue=found.get(b"expect", b"").lower() == b"100-continue",
         chunked=coding is not None,
         upgrade=b"upgrade" in found,
+        accepts=_accepts(headers) if b"accept-encoding" in found else PLAIN_ONLY,
     )
+
+
+def _accepts(headers: Headers) -> Accepted:
+    """One list, in however many headers it comes."""
+    values = [_text(value) for name, value in headers if name == b"accept-encoding"]
+    return accepted_coding(",".join(values))
 
 
 def _refuse_repeated(headers: Headers) -> None:

@@ -8,7 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from eventlog.settings import LogSettings
-from serving.settings import CompatSettings, GatewaySettings, LimitSettings
+from serving.settings import (
+    CompatSettings,
+    CompressionSettings,
+    GatewaySettings,
+    LimitSettings,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +55,18 @@ def config_from_json(document: dict[str, Any]) -> SupervisorConfig:
     gateway = dict(document.get("gateway", {}))
     limits = LimitSettings(**gateway.pop("limits", {}))
     compat = CompatSettings(**gateway.pop("compat", {}))
+    compression = CompressionSettings(**gateway.pop("compression", {}))
     steps = tuple(gateway.pop("rollout_steps", GatewaySettings().rollout_steps))
     state_dir = Path(document["state_dir"])
     return SupervisorConfig(
         state_dir=state_dir,
         registry_dir=Path(document.get("registry_dir") or state_dir / "registry"),
         gateway=GatewaySettings(
-            limits=limits, compat=compat, rollout_steps=steps, **_tuples(gateway, "admin_hosts")
+            limits=limits,
+            compat=compat,
+            compression=compression,
+            rollout_steps=steps,
+            **_tuples(gateway, "admin_hosts"),
         ),
         log=LogSettings(**document.get("log", {})),
     )
@@ -86,6 +96,7 @@ def worker_document(
         "max_batch_size": gateway.max_batch_size,
         "shared_memory": gateway.compat.shared_memory,
         "limits": dataclasses.asdict(gateway.limits),
+        "compression": dataclasses.asdict(gateway.compression),
         "log": dataclasses.asdict(config.log),
     }
 

@@ -33,6 +33,7 @@ from serving.worker.labels import LabelDesk
 from serving.worker.log import WorkerLog
 from serving.worker.metadata import Metadata
 from serving.worker.models import ModelShelf
+from serving.worker.reply_packer import ReplyPacker
 from serving.worker.shared_memory import SharedRegions
 
 log = logging.getLogger("driftgate.serving")
@@ -76,9 +77,9 @@ class Worker:
         metadata = Metadata(self._plane, config.server_name, shared_memory=config.shared_memory)
         labels = LabelDesk(self._plane, self._log.writer, self._log.ids)
         self._desk = Desk()
-        self._gate = HttpGate(
-            loop, self._plane, make_app(self._plane, metadata, labels, self._desk)
-        )
+        app = make_app(self._plane, metadata, labels, self._desk)
+        packer = ReplyPacker(loop, config.compression.http_bytes_min)
+        self._gate = HttpGate(loop, self._plane, app, packer)
         counts = Counts(config.connections_path, config.index, config.workers)
         listener = socket.socket(fileno=config.http_fd)
         self._acceptor = Acceptor(loop, listener, self._gate, counts)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from eventlog.settings import LogSettings
-from serving.settings import LimitSettings
+from serving.settings import CompressionSettings, LimitSettings
 
 CONFIG_BYTES_MAX = 1024 * 1024
 
@@ -29,6 +29,7 @@ class WorkerConfig:
     max_batch_size: int
     shared_memory: bool
     limits: LimitSettings
+    compression: CompressionSettings
     log: LogSettings
 
     @property
@@ -61,5 +62,6 @@ def read_config(fd: int) -> WorkerConfig:
         max_batch_size=document["max_batch_size"],
         shared_memory=document["shared_memory"],
         limits=LimitSettings(**document["limits"]),
+        compression=CompressionSettings(**document["compression"]),
         log=LogSettings(**document["log"]),
     )

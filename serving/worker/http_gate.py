@@ -11,6 +11,7 @@ from serving.core.known_heads import KnownHeads
 from serving.core.pace import Pace
 from serving.core.request_head import infer_target
 from serving.worker.dataplane import DataPlane
+from serving.worker.reply_packer import ReplyPacker
 
 SWEEP_S = 0.25  # how late a deadline may be noticed
 TARGETS_MAX = 256  # infer paths whose parsing is kept
@@ -29,8 +30,10 @@ class Connection(Protocol):
 class HttpGate:
     """The connections, their number, and what they have in common."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, plane: DataPlane, app: Any) -> None:
-        self.loop, self.plane, self.limits = loop, plane, plane.limits
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, plane: DataPlane, app: Any, packer: ReplyPacker
+    ) -> None:
+        self.loop, self.plane, self.limits, self.packer = loop, plane, plane.limits, packer
         self.connections: set[Connection] = set()
         self.counted: Callable[[int], None] = lambda _: None  # told the number of connections
         self.heads = KnownHeads()
@@ -50,6 +53,7 @@ class HttpGate:
     def stop(self) -> None:
         if self._sweeper is not None:
             self._sweeper.cancel()
+        self.packer.close()
 
     def target(self, url: bytes) -> tuple[str, str] | None:
         """`infer_target`, remembered."""

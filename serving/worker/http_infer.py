@@ -10,10 +10,11 @@ import orjson
 
 from serving.core.admission import JSON_BYTES_FACTOR, RAW_BYTES_FACTOR
 from serving.core.errors import InvalidRequest, ServeError, TooLarge
-from serving.core.json_codec_reply import BatchOutputs
+from serving.core.json_codec_reply import BatchOutputs, float_blob_bytes
 from serving.core.request_head import Head, check_encoding, request_cost
 from serving.core.request_http import HttpRequest
 from serving.worker.dataplane import DataPlane, check_timeout_ms
+from serving.worker.reply_packer import ReplyPacker
 from serving.worker.task import Task
 
 log = logging.getLogger("driftgate.serving")
@@ -27,6 +28,7 @@ _BINARY = (
     b"HTTP/1.1 200 OK\r\ncontent-type: application/octet-stream\r\ncontent-length: %d\r\n"
     b"inference-header-content-length: %d\r\n%b\r\n"
 )
+_JSON_PACKED = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n%b\r\n"
 _CLOSE = b"connection: close\r\n"
 RETRY_AFTER_S = 1
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
@@ -37,6 +39,7 @@ class Connection(Protocol):
     """What an exchange needs of the connection it came over."""
 
     transport: "Transport"
+    packer: ReplyPacker
 
     def infer_answered(self, keep_alive: bool) -> None: ...
 
@@ -153,11 +156,27 @@ class Exchange:
         body, json_length = task.version.json.encode(
             outputs, start, stop, task.envelope, task.wanted, task.prediction_id
         )
+        accepts = self.head.accepts
+        if accepts.coding and self._connection.packer.takes(len(body), accepts):
+            floats = float_blob_bytes(outputs, start, stop, task.envelope, task.wanted)
+            if 2 * floats < len(body) or accepts.needed:
+                self._connection.packer.send(body, accepts, partial(self._answer, json_length))
+                return
+        self._answer(json_length, body, "")
+
+    def _answer(self, json_length: int, body: bytes, coding: str) -> None:
+        """Write a prediction. json_length: of the plain body; 0: all of it is JSON."""
         keep = self.keep_alive and not self._plane.draining
-        if json_length:
-            head = _BINARY % (len(body), json_length, b"" if keep else _CLOSE)
-        else:
+        if not json_length and not coding:
             head = _json_head(len(body), keep)
+        else:
+            extra = b"" if keep else _CLOSE
+            if coding:
+                extra += b"content-encoding: %b\r\n" % coding.encode()
+            if json_length:
+                head = _BINARY % (len(body), json_length, extra)
+            else:
+                head = _JSON_PACKED % (len(body), extra)
         self._write(head, body, keep)
 
     def fail(self, error: ServeError) -> None:

@@ -44,6 +44,7 @@ class GatewayProtocol(HttpToolsProtocol):  # type: ignore[misc]  # untyped on ou
         self.parser = httptools.HttpRequestParser(self)
         self.pace = Pace(gate.limits)
         self._gate, self._limits, self._plane = gate, gate.limits, gate.plane
+        self.packer = gate.packer
         self._phase = _IDLE
         self._exchange: Exchange | None = None  # the one being received, if it is infer
         self._running: Exchange | None = None

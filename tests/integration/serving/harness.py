@@ -21,7 +21,7 @@ from eventlog import allocate_incarnation
 from eventlog.settings import LogSettings
 from protos import channel_pb2 as pb
 from serving.metrics import Totals, read_slab
-from serving.settings import LimitSettings
+from serving.settings import CompressionSettings, LimitSettings
 
 WAIT_S = 30.0
 HOST = "127.0.0.1"
@@ -61,6 +61,7 @@ class WorkerProcess:
         state_dir: Path,
         *,
         limits: LimitSettings | None = None,
+        compression: CompressionSettings | None = None,
         log: LogSettings | None = None,
         index: int = 0,
         workers: int = 1,
@@ -96,6 +97,7 @@ class WorkerProcess:
             "max_batch_size": 64,
             "shared_memory": False,
             "limits": dataclasses.asdict(limits or LimitSettings()),
+            "compression": dataclasses.asdict(compression or CompressionSettings()),
             "log": dataclasses.asdict(log or LogSettings()),
         }
         config = sealed(json.dumps(document).encode())
