@@ -9,8 +9,10 @@ from tests.conftest import ROOT
 
 def test_the_generated_code_is_current(tmp_path):
     generate.generate(tmp_path)
-    made = {path.name: path.read_text() for path in tmp_path.iterdir()}
-    kept = {path.name: path.read_text() for path in (ROOT / "protos").glob("*_pb2.py*")}
+    folder = ROOT / "protos"
+    committed = [*folder.glob("*_pb2.py*"), *folder.glob("*.binpb")]
+    made = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    kept = {path.name: path.read_bytes() for path in committed}
     assert made == kept
 
 
