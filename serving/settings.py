@@ -11,6 +11,7 @@ class LimitSettings:
     """Bounds on what a client may send; each is checked before it is allocated."""
 
     body_bytes_max: int = 64 * MIB
+    message_bytes_max: int = 64 * MIB  # of a gRPC message; 0: what bytes_in_flight_max admits
     request_line_bytes_max: int = 8 * 1024
     header_bytes_max: int = 16 * 1024
     headers_max: int = 100
@@ -45,6 +46,7 @@ class CompressionSettings:
     # Shorter infer replies over HTTP go out plain; 0: all do. A client library that asks
     # for gzip without being told to is common, and below this it pays on no network.
     http_bytes_min: int = 4096
+    grpc_replies: bool = False  # to clients that take it; costs more than most networks do
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,25 +8,45 @@ from serving.core.errors import Overloaded
 
 JSON_BYTES_FACTOR = 24  # measured worst case: an array of empty arrays, decoded
 RAW_BYTES_FACTOR = 2  # the body, and its copy in a batch
+MESSAGE_RAW_FACTOR = 3  # a gRPC message, its tensors, and their copy in a batch
+MESSAGE_OVERHEAD_BYTES = 64 * 1024  # names, shapes and parameters beside a message's tensors
+_GRPC_BYTES_MAX = 2**31 - 1  # what grpcio can be told, and protobuf can read
+
+
+def message_limit(message_bytes_max: int, bytes_max: int) -> int:
+    """Bytes of the largest gRPC message that is taken in.
+
+    message_bytes_max: of the configuration; 0: as large as the budget of
+    `bytes_max` could ever admit, so what it could not is refused unread.
+    """
+    if message_bytes_max:
+        return min(message_bytes_max + MESSAGE_OVERHEAD_BYTES, _GRPC_BYTES_MAX)
+    return min(bytes_max // MESSAGE_RAW_FACTOR, _GRPC_BYTES_MAX)
 
 
 class Admission:
     """Rows and bytes admitted and not yet released."""
 
-    __slots__ = ("_bytes_max", "_rows_max", "bytes", "rows")
+    __slots__ = ("_rows_max", "bytes", "bytes_max", "rows")
 
-    def __init__(self, rows_max: int, bytes_max: int, body_bytes_max: int) -> None:
+    def __init__(
+        self, rows_max: int, bytes_max: int, body_bytes_max: int, message_bytes_max: int = 0
+    ) -> None:
         self._rows_max = rows_max
-        # One maximal body must always fit, or it could never be served at all.
-        self._bytes_max = max(bytes_max, body_bytes_max * JSON_BYTES_FACTOR)
+        # One maximal body or message must always fit, or it could never be served at all. In a
+        # message no more than a body's size counts as JSON does.
+        self.bytes_max = max(
+            bytes_max,
+            body_bytes_max * JSON_BYTES_FACTOR + message_bytes_max * MESSAGE_RAW_FACTOR,
+        )
         self.rows = 0
         self.bytes = 0
 
     def hold_bytes(self, size: int) -> None:
         """Take `size` bytes of the budget. Raises: Overloaded."""
-        if self.bytes + size > self._bytes_max:
+        if self.bytes + size > self.bytes_max:
             raise Overloaded(
-                f"Exceeds maximum queue size: {self._bytes_max} bytes in flight are allowed, "
+                f"Exceeds maximum queue size: {self.bytes_max} bytes in flight are allowed, "
                 f"{self.bytes} are held, {size} more asked for"
             )
         self.bytes += size

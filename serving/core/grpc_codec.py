@@ -12,7 +12,7 @@ import numpy as np
 from google.protobuf.message import DecodeError
 
 from protos import inference_pb2 as pb
-from serving.core.admission import JSON_BYTES_FACTOR
+from serving.core.admission import JSON_BYTES_FACTOR, MESSAGE_RAW_FACTOR
 from serving.core.binary_codec import check_text, decode_raw, encode_raw
 from serving.core.datatypes import Array, Datatype
 from serving.core.errors import InvalidRequest, shown
@@ -35,7 +35,6 @@ from serving.core.signature import (
 )
 
 _HEADS_MAX = 1024
-MESSAGE_RAW_FACTOR = 3  # the message, its tensors, and their copy in a batch
 
 _CONTENTS: Mapping[Datatype, str] = {
     Datatype.BOOL: "bool_contents",
@@ -295,6 +294,32 @@ def _prediction_id_head() -> bytes:
 
 
 _PREDICTION_ID_HEAD = _prediction_id_head()
+
+
+def stream_reply(reply: bytes) -> bytes:
+    """A serialized ModelStreamInferResponse around a ModelInferResponse.
+
+    Every request has one reply, so each says that it is the final one, as
+    clients expect that wait for the last of several.
+    """
+    return b"".join((b"\x12", _varint(len(reply) + len(_FINAL)), reply, _FINAL))
+
+
+def stream_error(message: str, id: str) -> bytes:
+    """A serialized ModelStreamInferResponse for a request that failed."""
+    reply = pb.ModelInferResponse(id=id)
+    return pb.ModelStreamInferResponse(
+        error_message=message, infer_response=reply
+    ).SerializeToString()
+
+
+def _final() -> bytes:
+    message = pb.ModelInferResponse()
+    message.parameters["triton_final_response"].bool_param = True
+    return message.SerializeToString()
+
+
+_FINAL = _final()
 
 
 def _varint(value: int) -> bytes:

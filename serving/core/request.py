@@ -40,6 +40,8 @@ class Envelope:
 
 
 PLAIN = Envelope()
+# Asks for an empty last reply of models that may give several; ours give one each.
+_GRPC_RESERVED = frozenset({"triton_enable_empty_final_response"})
 
 
 def read_envelope(id: object, parameters: object, *, reserved_allowed: bool) -> Envelope:
@@ -59,8 +61,7 @@ def read_envelope(id: object, parameters: object, *, reserved_allowed: bool) -> 
         return Envelope(id=id or "")
     if not isinstance(parameters, Mapping):
         raise InvalidRequest(f"'parameters' must be an object, got '{shown(parameters)}'")
-    if not reserved_allowed:
-        _refuse_reserved(parameters)
+    _refuse_reserved(parameters, _GRPC_RESERVED if reserved_allowed else frozenset())
     return Envelope(
         id=id or "",
         timeout_ns=1000 * _integer(parameters, "timeout"),
@@ -70,9 +71,9 @@ def read_envelope(id: object, parameters: object, *, reserved_allowed: bool) -> 
     )
 
 
-def _refuse_reserved(parameters: Mapping[str, Any]) -> None:
+def _refuse_reserved(parameters: Mapping[str, Any], allowed: frozenset[str]) -> None:
     for name in parameters:
-        if name.startswith("triton_"):
+        if name.startswith("triton_") and name not in allowed:
             raise InvalidRequest(
                 f"parameter keys starting with 'triton_' are reserved, got '{shown(name)}'"
             )

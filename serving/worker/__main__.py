@@ -83,7 +83,9 @@ class Worker:
         counts = Counts(config.connections_path, config.index, config.workers)
         listener = socket.socket(fileno=config.http_fd)
         self._acceptor = Acceptor(loop, listener, self._gate, counts)
-        self._grpc = GrpcServer(self._plane, metadata, self._desk, config.limits)
+        self._grpc = GrpcServer(
+            self._plane, metadata, self._desk, config.limits, config.compression
+        )
         self._ticker: asyncio.TimerHandle | None = None
         self._promiser: asyncio.TimerHandle | None = None
         self._draining: asyncio.Future[None] | None = None

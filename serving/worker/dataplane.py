@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from serving.core.admission import RAW_BYTES_FACTOR, Admission
+from serving.core.admission import MESSAGE_OVERHEAD_BYTES, RAW_BYTES_FACTOR, Admission
 from serving.core.datatypes import Array
 from serving.core.errors import DeadlineExceeded, InvalidRequest, ServeError, TooLarge, shown
 from serving.core.json_codec_reply import wants_json_of
@@ -51,7 +51,10 @@ class DataPlane:
         self.metrics = metrics
         self._find_region = find_region
         self.admission = Admission(
-            limits.rows_in_flight_max, limits.bytes_in_flight_max, limits.body_bytes_max
+            limits.rows_in_flight_max,
+            limits.bytes_in_flight_max,
+            limits.body_bytes_max,
+            limits.message_bytes_max + MESSAGE_OVERHEAD_BYTES,
         )
         self.table: RoutingTable[Version] = RoutingTable(0, {})
         self.templates = Templates()

@@ -13,6 +13,7 @@ from tests.integration.serving.harness import WorkerProcess
 # Short where a test waits for them, and small where it exceeds them.
 LIMITS = LimitSettings(
     body_bytes_max=256 * 1024,
+    message_bytes_max=256 * 1024,
     connections_max=64,
     first_byte_s=1.0,
     header_s=1.0,

@@ -1,9 +1,14 @@
 """gRPC on a real worker, with generic byte calls."""
 
 import asyncio
+import contextlib
 import gc
+import re
+import socket
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from types import SimpleNamespace
 
 import grpc
@@ -12,12 +17,14 @@ import pytest
 
 from protos import channel_pb2, health_pb2
 from protos import inference_pb2 as pb
+from serving.core.admission import Admission
 from serving.core.grpc_codec import GrpcRequest
-from serving.settings import LimitSettings
+from serving.settings import CompressionSettings, LimitSettings
 from serving.worker.desk import Desk
-from serving.worker.grpc_server import Handlers, _guard, _guard_stream
+from serving.worker.grpc_handlers import Handlers
+from serving.worker.grpc_server import _stream, _unary
 from tests.integration.serving import onnx_models
-from tests.integration.serving.harness import eventually
+from tests.integration.serving.harness import HOST, eventually
 
 SERVICE = "/inference.GRPCInferenceService/"
 HEALTH = "/grpc.health.v1.Health/"
@@ -112,6 +119,83 @@ def test_a_message_beyond_the_limit_is_refused_and_the_channel_lives(channel):
     assert infer(channel, "identity", X).model_name == "identity"
 
 
+def test_without_a_limit_of_its_own_a_message_is_bounded_by_the_budget(start_worker):
+    limits = LimitSettings(
+        body_bytes_max=100_000, message_bytes_max=0, bytes_in_flight_max=4 * 2**20
+    )
+    worker = start_worker(limits=limits)
+    worker.serve({"wide": onnx_models.identity("FP32", 300_000)})
+    options = [("grpc.max_receive_message_length", -1)]
+    with grpc.insecure_channel(worker.grpc_target, options=options) as channel:
+        fits = np.ones((1, 300_000), np.float32)  # 1.2 MB, three times that in flight
+        assert infer(channel, "wide", fits).raw_output_contents == [fits.tobytes()]
+        for packing in (grpc.Compression.NoCompression, grpc.Compression.Gzip):
+            with pytest.raises(grpc.RpcError) as caught:
+                infer(channel, "wide", np.ones((2, 300_000), np.float32), compression=packing)
+            assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert infer(channel, "wide", fits).model_name == "wide"
+
+
+def test_a_message_that_unpacks_to_gigabytes_takes_no_memory(start_worker):
+    worker = start_worker()
+    worker.serve({"identity": onnx_models.identity()})
+    status = Path(f"/proc/{worker.process.pid}/status")
+
+    def peak_mib():
+        return int(re.search(r"VmHWM:\s+(\d+)", status.read_text())[1]) / 1024
+
+    before = peak_mib()
+    for packing in (grpc.Compression.Gzip, grpc.Compression.Deflate):
+        with grpc.insecure_channel(worker.grpc_target) as channel:
+            bomb = channel.unary_unary(SERVICE + "ModelInfer")
+            with pytest.raises(grpc.RpcError) as caught:
+                bomb(bytes(200 * 2**20), timeout=60, compression=packing)  # about 200 kB packed
+            assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert peak_mib() - before < 50
+
+
+class Wire:
+    """Stands between client and worker and counts the bytes that come back."""
+
+    def __init__(self, port):
+        self.received = 0
+        self._port = port
+        self._listener = socket.create_server((HOST, 0))
+        self.target = f"{HOST}:{self._listener.getsockname()[1]}"
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self):
+        near, _ = self._listener.accept()
+        far = socket.create_connection((HOST, self._port))
+        threading.Thread(target=self._pump, args=(near, far), daemon=True).start()
+        with near, far, self._listener, contextlib.suppress(OSError):  # either end may reset
+            while data := far.recv(65536):
+                self.received += len(data)
+                near.sendall(data)
+
+    @staticmethod
+    def _pump(near, far):
+        with contextlib.suppress(OSError):
+            while data := near.recv(65536):
+                far.sendall(data)
+            far.shutdown(socket.SHUT_WR)
+
+
+@pytest.mark.parametrize("configured", [False, True])
+@pytest.mark.parametrize("takes_gzip", [False, True])
+def test_replies_are_packed_if_configured_for_clients_that_take_it(
+    start_worker, configured, takes_gzip
+):
+    worker = start_worker(compression=CompressionSettings(grpc_replies=configured))
+    worker.serve({"wide": onnx_models.identity("FP32", 50_000)})
+    wire = Wire(worker.grpc_port)
+    only_identity = [("grpc.compression_enabled_algorithms_bitset", 1)]
+    array = np.ones((1, 50_000), np.float32)
+    with grpc.insecure_channel(wire.target, options=[] if takes_gzip else only_identity) as channel:
+        assert infer(channel, "wide", array).raw_output_contents == [array.tobytes()]
+    assert (wire.received < 20_000) == (configured and takes_gzip)
+
+
 def test_a_deadline_is_kept_and_batch_mates_are_not_hurt(channel):
     slow = np.float32([[1.0]])
     with ThreadPoolExecutor(6) as pool:
@@ -201,28 +285,30 @@ def test_what_no_handler_foresaw_is_an_internal_error_that_names_nothing_of_ours
     class Context:
         said = None
 
+        def __init__(self):
+            self.written = []
+
+        async def write(self, reply):
+            self.written.append(reply)
+
         async def abort(self, code, details):
             self.said = code, details
             raise grpc.aio.AbortError
 
-    async def unary(data, context):
+    async def unary(data, call):
         raise RuntimeError("/home/secret")
 
-    async def stream(data, context):
+    async def stream(requests, call):
         yield b"first"
         raise RuntimeError("/home/secret")
 
     async def main():
-        context = Context()
-        with pytest.raises(grpc.aio.AbortError):
-            await _guard(unary)(b"", context)
-        assert context.said == (grpc.StatusCode.INTERNAL, "internal error")
-        context = Context()
-        replies = _guard_stream(stream)(b"", context)
-        assert await anext(replies) == b"first"
-        with pytest.raises(grpc.aio.AbortError):
-            await anext(replies)
-        assert context.said == (grpc.StatusCode.INTERNAL, "internal error")
+        for hosted in (_unary(unary), _stream(stream)):
+            context = Context()
+            with pytest.raises(grpc.aio.AbortError):
+                await hosted(b"", context)
+            assert context.said == (grpc.StatusCode.INTERNAL, "internal error")
+        assert context.written == [b"first"]
 
     asyncio.run(main())
 
@@ -233,18 +319,19 @@ def test_a_waiting_call_does_not_hold_its_parsed_message():
 
     class Plane:
         limits = LimitSettings()
+        admission = Admission(1, 2**31, 2**20)
 
         def infer(self, parse, *_):
             assert isinstance(parse(), GrpcRequest)
             return SimpleNamespace(version=SimpleNamespace(cancel=lambda _: None))
 
-    class Context:
-        time_remaining = staticmethod(lambda: None)
+    class Call:
+        left_ns = staticmethod(lambda: 0)
 
     async def main():
         before = alive()
         data = request_of("m", X).SerializeToString()
-        call = asyncio.create_task(Handlers(Plane(), None, Desk()).infer(data, Context()))
+        call = asyncio.create_task(Handlers(Plane(), None, Desk()).infer(data, Call()))
         await asyncio.sleep(0)
         assert not call.done()
         assert alive() == before

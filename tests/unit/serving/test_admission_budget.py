@@ -2,7 +2,13 @@
 
 import pytest
 
-from serving.core.admission import JSON_BYTES_FACTOR, Admission
+from serving.core.admission import (
+    JSON_BYTES_FACTOR,
+    MESSAGE_OVERHEAD_BYTES,
+    MESSAGE_RAW_FACTOR,
+    Admission,
+    message_limit,
+)
 from serving.core.errors import Overloaded
 
 
@@ -45,3 +51,16 @@ def test_freeing_what_was_not_held_is_a_bug_and_says_so():
     admission = Admission(rows_max=2, bytes_max=100, body_bytes_max=1)
     with pytest.raises(AssertionError):
         admission.free_rows(1)
+
+
+def test_a_message_limit_of_zero_is_what_the_budget_could_admit():
+    assert message_limit(1000, 10) == 1000 + MESSAGE_OVERHEAD_BYTES
+    assert message_limit(0, 5000) == 5000 // MESSAGE_RAW_FACTOR
+    assert message_limit(0, 2**40) == message_limit(2**40, 10) == 2**31 - 1
+
+
+def test_one_maximal_message_fits_whatever_the_budget():
+    admission = Admission(rows_max=1, bytes_max=1, body_bytes_max=1, message_bytes_max=1000)
+    admission.hold_bytes(JSON_BYTES_FACTOR + 1000 * MESSAGE_RAW_FACTOR)
+    with pytest.raises(Overloaded):
+        admission.hold_bytes(1)

@@ -1,0 +1,36 @@
+"""From the bytes of a gRPC message into the data plane, for calls and for streams."""
+
+from serving.core.admission import message_limit
+from serving.core.errors import ServeError
+from serving.core.grpc_codec import GrpcRequest, message_cost
+from serving.worker.dataplane import DataPlane
+from serving.worker.grpc_call import Call
+from serving.worker.task import Task, Waiter
+
+
+def parse_request(plane: DataPlane, data: bytes) -> GrpcRequest:
+    """Raises: ServeError, which is counted."""
+    try:
+        return GrpcRequest(data)
+    except ServeError as error:
+        plane.count_refused("", "grpc", error)
+        raise
+
+
+def submit(plane: DataPlane, request: GrpcRequest, size: int, call: Call, waiter: Waiter) -> Task:
+    """Queue a request. size: of its message. Raises: ServeError, which is counted."""
+    try:
+        left_ns = call.left_ns()
+    except ServeError as error:
+        plane.count_refused(request.model, "grpc", error)
+        raise
+    limits = plane.limits
+    largest = message_limit(limits.message_bytes_max, plane.admission.bytes_max)
+    return plane.infer(
+        lambda: request,
+        request.model,
+        request.version,
+        left_ns,
+        message_cost(size, request.raw_bytes, min(limits.body_bytes_max, largest)),
+        waiter,
+    )
