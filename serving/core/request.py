@@ -4,7 +4,7 @@ Both protocols reduce to one `Envelope`. Parameters that mean something are
 checked here; others are ignored, as the protocol asks.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from serving.core.signature import Signature
 
 ID_CHARACTERS_MAX = 1024  # it is echoed, and kept while the request runs
 ROUTING_KEY_BYTES_MAX = 1024
+TIMEOUT_US_MAX = 2**53 - 1  # what every JSON parser holds exactly
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +51,13 @@ def read_envelope(id: object, parameters: object, *, reserved_allowed: bool) -> 
     parameters: name -> bool | int | float | str, or None.
     Raises: InvalidRequest.
     """
-    if not id and not parameters:
-        return PLAIN
     if id is not None and (not isinstance(id, str) or len(id) > ID_CHARACTERS_MAX):
         raise InvalidRequest(
             f"request 'id' must be a string of at most {ID_CHARACTERS_MAX} characters, "
             f"got '{shown(id)}'"
         )
     if parameters is None:
-        return Envelope(id=id or "")
+        return Envelope(id=id) if id else PLAIN
     if not isinstance(parameters, Mapping):
         raise InvalidRequest(f"'parameters' must be an object, got '{shown(parameters)}'")
     _refuse_reserved(parameters, _GRPC_RESERVED if reserved_allowed else frozenset())
@@ -81,7 +80,7 @@ def _refuse_reserved(parameters: Mapping[str, Any], allowed: frozenset[str]) -> 
 
 def _integer(parameters: Mapping[str, Any], name: str) -> int:
     value = parameters.get(name, 0)
-    if type(value) is not int or value < 0 or value >= 2**53:
+    if type(value) is not int or not 0 <= value <= TIMEOUT_US_MAX:
         raise InvalidRequest(
             f"parameter '{name}' must be a non-negative integer, got '{shown(value)}'"
         )
@@ -128,9 +127,9 @@ def wanted_outputs(
     Raises: InvalidRequest for unknown and duplicate names, Unsupported for
     extensions that we do not speak.
     """
-    if not outputs:
+    if outputs is None:
         return ()
-    if not isinstance(outputs, Sequence) or isinstance(outputs, str):
+    if type(outputs) is not list:
         raise InvalidRequest(f"'outputs' must be an array, got '{shown(outputs)}'")
     wanted: dict[int, WantedOutput] = {}
     for entry in outputs:

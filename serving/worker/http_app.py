@@ -1,7 +1,9 @@
-"""The HTTP endpoints that are not hot: health, metadata, configuration, labels."""
+"""The HTTP endpoints that are not hot: health, metadata, configuration, labels.
 
-from collections.abc import Awaitable, Callable
-from http import HTTPStatus
+Which there are says the table in `serving/core/http_routes.py`; here stands what they do.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -12,24 +14,54 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from serving.core.errors import ServeError
+from serving.core.http_routes import ROUTES
+from serving.core.openapi import describe
 from serving.worker.body import body_of
 from serving.worker.dataplane import DataPlane
 from serving.worker.desk import Desk
-from serving.worker.http_infer import RETRY_AFTER_S
-from serving.worker.http_relayed import relayed_routes
+from serving.worker.http_infer import ERROR_HEADERS
+from serving.worker.http_relayed import relayed_endpoints
 from serving.worker.labels import LabelDesk
 from serving.worker.metadata import Metadata
+from serving.worker.release import VERSION
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-def _json(status: int, value: Any) -> Response:
-    return Response(orjson.dumps(value), status, media_type="application/json")
+def _json(status: int, value: Any, headers: Mapping[str, str] | None = None) -> Response:
+    return Response(orjson.dumps(value), status, headers, media_type="application/json")
 
 
 def make_app(plane: DataPlane, metadata: Metadata, labels: LabelDesk, desk: Desk) -> Starlette:
     """The application behind the data port's protocol class."""
 
+    async def take_labels(request: Request) -> Response:
+        async with body_of(request, plane.admission) as body:
+            count = await labels.take(request.path_params["model"], body)
+        return _json(200, {"accepted": count})
+
+    handlers: Mapping[str, Endpoint] = {
+        **_metadata_endpoints(metadata),
+        **relayed_endpoints(desk, plane.admission),
+        "description": _fixed(orjson.dumps(describe(VERSION, plane.limits))),
+        "infer": _elsewhere,
+        "labels": take_labels,
+    }
+    app = Starlette(
+        routes=_routes(handlers),
+        exception_handlers={
+            ServeError: _refused,
+            HTTPException: _http_error,
+            ClientDisconnect: _left,
+            Exception: _crashed,
+        },
+    )
+    # A redirect has no error body, and repeats a Host that may be anybody's.
+    app.router.redirect_slashes = False
+    return app
+
+
+def _metadata_endpoints(metadata: Metadata) -> Mapping[str, Endpoint]:
     async def live(_: Request) -> Response:
         return _json(200, {"live": True, "ready": metadata.ready()})
 
@@ -48,52 +80,40 @@ def make_app(plane: DataPlane, metadata: Metadata, labels: LabelDesk, desk: Desk
         metadata.model(name, version)
         return _json(200, {"name": name, "ready": True})
 
-    async def take_labels(request: Request) -> Response:
-        async with body_of(request, plane.admission) as body:
-            count = await labels.take(request.path_params["model"], body)
-        return _json(200, {"accepted": count})
+    async def model_config(request: Request) -> Response:
+        return _json(200, metadata.config(*_named(request)))
 
-    routes = relayed_routes(desk, plane.admission)
+    return {
+        "server_metadata": server,
+        "live": live,
+        "ready": ready,
+        "model_metadata": model,
+        "model_ready": model_ready,
+        "model_config": model_config,
+    }
 
-    def add(method: str, path: str, endpoint: Endpoint) -> None:
-        routes.append(Route(path, endpoint, methods=[method]))
-        routes.append(Route(path + "/", endpoint, methods=[method]))
 
-    add("GET", "/v2", server)
-    add("GET", "/v2/health/live", live)
-    add("GET", "/v2/health/ready", ready)
-    for prefix in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
-        add("GET", prefix, model)
-        add("GET", prefix + "/ready", model_ready)
-        add("GET", prefix + "/config", _model_config(metadata))
-    add("POST", "/v2/models/{model}/labels", take_labels)
-    app = Starlette(
-        routes=routes,
-        exception_handlers={
-            ServeError: _refused,
-            HTTPException: _http_error,
-            ClientDisconnect: _left,
-            Exception: _crashed,
-        },
-    )
-    # A redirect has no error body, and repeats a Host that may be anybody's.
-    app.router.redirect_slashes = False
-    return app
+def _fixed(document: bytes) -> Endpoint:
+    async def fixed(_: Request) -> Response:
+        return Response(document, media_type="application/json")
+
+    return fixed
+
+
+async def _elsewhere(_: Request) -> Response:
+    """Infer is answered by the protocol class; only its other methods come to routes."""
+    raise HTTPException(404)
 
 
 async def _refused(_: Request, error: Exception) -> Response:
     assert isinstance(error, ServeError)
-    response = _json(error.http_status, {"error": error.message})
-    if error.http_status == HTTPStatus.SERVICE_UNAVAILABLE:
-        response.headers["retry-after"] = str(RETRY_AFTER_S)
-    return response
+    headers = ERROR_HEADERS.get(error.http_status)
+    return _json(error.http_status, {"error": error.message}, headers)
 
 
 async def _http_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    response = _json(error.status_code, {"error": error.detail})
-    response.headers.update(error.headers or {})  # 405 names what is allowed
-    return response
+    return _json(error.status_code, {"error": error.detail}, error.headers)
 
 
 async def _left(_: Request, __: Exception) -> Response:
@@ -105,11 +125,26 @@ async def _crashed(_: Request, __: Exception) -> Response:
     return _json(500, {"error": "internal error"})
 
 
-def _model_config(metadata: Metadata) -> Endpoint:
-    async def model_config(request: Request) -> Response:
-        return _json(200, metadata.config(*_named(request)))
+def _routes(handlers: Mapping[str, Endpoint]) -> Sequence[Route]:
+    """Those of the table. One route a path, so that a 405 can name all of its methods."""
+    paths: dict[str, dict[str, Endpoint]] = {}
+    for entry in ROUTES:
+        for _, path in entry.paths():
+            paths.setdefault(path, {})[entry.method] = handlers[entry.operation]
+    return [
+        Route(path + slash, _by_method(methods), methods=list(methods))
+        for path, methods in paths.items()
+        for slash in ("", "/")
+    ]
 
-    return model_config
+
+def _by_method(methods: Mapping[str, Endpoint]) -> Endpoint:
+    async def endpoint(request: Request) -> Response:
+        # HEAD comes where GET is allowed.
+        handler = methods.get(request.method) or methods["GET"]
+        return await handler(request)
+
+    return endpoint
 
 
 def _named(request: Request) -> tuple[str, str]:

@@ -1,7 +1,7 @@
 """One infer request over HTTP: its body in, its reply out."""
 
 import logging
-import zlib
+from collections.abc import Mapping
 from functools import lru_cache, partial
 from http import HTTPStatus
 from typing import Protocol
@@ -9,7 +9,8 @@ from typing import Protocol
 import orjson
 
 from serving.core.admission import JSON_BYTES_FACTOR, RAW_BYTES_FACTOR
-from serving.core.errors import InvalidRequest, ServeError, TooLarge
+from serving.core.errors import ServeError
+from serving.core.inflate import inflate
 from serving.core.json_codec_reply import BatchOutputs, float_blob_bytes
 from serving.core.request_head import Head, check_encoding, request_cost
 from serving.core.request_http import HttpRequest
@@ -30,7 +31,16 @@ _BINARY = (
 )
 _JSON_PACKED = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n%b\r\n"
 _CLOSE = b"connection: close\r\n"
-RETRY_AFTER_S = 1
+# What an error says beside its message; 405 is CONNECT's, to which no path of ours belongs.
+ERROR_HEADERS: Mapping[int, Mapping[str, str]] = {
+    HTTPStatus.METHOD_NOT_ALLOWED: {"allow": "GET, HEAD, POST"},
+    HTTPStatus.NOT_IMPLEMENTED: {"accept-encoding": "gzip, deflate"},
+    HTTPStatus.SERVICE_UNAVAILABLE: {"retry-after": "1"},
+}
+_EXTRA = {
+    status: b"".join(f"{name}: {value}\r\n".encode() for name, value in headers.items())
+    for status, headers in ERROR_HEADERS.items()
+}
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 _JOIN_BYTES_MAX = 64 * 1024  # a longer body is written as it is, not copied once more
 
@@ -101,7 +111,8 @@ class Exchange:
             body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
             timeout_ns = check_timeout_ms(head.timeout_ms) if head.timeout_ms else 0
             if head.content_encoding:
-                body = self._inflate(body, check_encoding(head.content_encoding))
+                coding = check_encoding(head.content_encoding)
+                body = inflate(body, coding, plane.limits.body_bytes_max)
         except ServeError as error:
             plane.count_refused(self.target[0], self.protocol, error)
             self.fail(error)
@@ -128,27 +139,6 @@ class Exchange:
             crash = ServeError("internal error")
             plane.count_refused(self.target[0], self.protocol, crash)
             self.fail(crash)
-
-    def _inflate(self, body: bytes, encoding: str) -> bytes:
-        """Bounded by what comes out, whatever went in. Raises: TooLarge, InvalidRequest."""
-        if not encoding:
-            return body
-        limit = self._plane.limits.body_bytes_max
-        stream = zlib.decompressobj(31 if encoding == "gzip" else 15)
-        try:
-            plain = stream.decompress(body, limit + 1)
-        except zlib.error as error:
-            raise InvalidRequest(f"the request body is not valid {encoding} data") from error
-        if len(plain) > limit:
-            raise TooLarge(f"the decompressed request body exceeds the limit of {limit} bytes")
-        if not stream.eof:
-            raise InvalidRequest(f"the request body is not complete {encoding} data")
-        if stream.unused_data:
-            raise InvalidRequest(
-                f"the request body goes on for {len(stream.unused_data)} bytes after the end of "
-                f"its {encoding} data"
-            )
-        return plain
 
     def succeed(self, task: Task, outputs: BatchOutputs, start: int, stop: int) -> None:
         """Write the reply."""
@@ -183,13 +173,7 @@ class Exchange:
         """Write an error."""
         self._task = None
         keep = self.keep_alive and not self._plane.draining
-        extra = b""
-        if error.http_status == HTTPStatus.SERVICE_UNAVAILABLE:
-            extra = b"retry-after: %d\r\n" % RETRY_AFTER_S
-        elif error.http_status == HTTPStatus.NOT_IMPLEMENTED:
-            extra = b"accept-encoding: gzip, deflate\r\n"
-        reply = error_reply(error.http_status, error.message, keep_alive=keep, extra=extra)
-        self._write(reply, b"", keep)
+        self._write(error_reply(error.http_status, error.message, keep_alive=keep), b"", keep)
 
     def _write(self, head: bytes, body: bytes, keep_alive: bool) -> None:
         connection = self._connection
@@ -222,7 +206,7 @@ def _json_head(size: int, keep_alive: bool) -> bytes:
     return (_JSON if keep_alive else _JSON_LAST) % size
 
 
-def error_reply(status: int, message: str, *, keep_alive: bool, extra: bytes = b"") -> bytes:
+def error_reply(status: int, message: str, *, keep_alive: bool) -> bytes:
     """A whole HTTP response with the protocol's error body."""
     body = orjson.dumps({"error": message.encode("utf-8", "replace").decode()})
     phrase = _PHRASES.get(status, "Client Closed Request")
@@ -232,7 +216,7 @@ def error_reply(status: int, message: str, *, keep_alive: bool, extra: bytes = b
             status,
             phrase.encode(),
             len(body),
-            extra,
+            _EXTRA.get(status, b""),
             b"" if keep_alive else _CLOSE,
             body,
         )

@@ -10,7 +10,6 @@ from typing import Any
 from google.protobuf.message import Message
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from serving.core import relayed_requests as requests
 from serving.core.admission import Admission
@@ -22,44 +21,40 @@ from serving.worker.desk import Desk
 JSON_DEPTH_MAX = 16
 
 Build = Callable[[Mapping[str, str], Mapping[str, Any]], Message]
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+# Operation of the route table -> method, and what makes its request.
+_RELAYED: Mapping[str, tuple[str, Build]] = {
+    "statistics": ("ModelStatistics", requests.statistics),
+    "model_statistics": ("ModelStatistics", requests.statistics),
+    "repository_index": ("RepositoryIndex", requests.index),
+    "model_load": ("RepositoryModelLoad", requests.load),
+    "model_unload": ("RepositoryModelUnload", requests.unload),
+    "trace_setting": ("TraceSetting", requests.trace_setting),
+    "set_trace_setting": ("TraceSetting", requests.trace_setting),
+    "logging": ("LogSettings", requests.log_settings),
+    "set_logging": ("LogSettings", requests.log_settings),
+    "system_memory_status": ("SystemSharedMemoryStatus", requests.system_memory_status),
+    "system_memory_register": ("SystemSharedMemoryRegister", requests.system_memory_register),
+    "system_memory_unregister": (
+        "SystemSharedMemoryUnregister",
+        requests.system_memory_unregister,
+    ),
+    "cuda_memory_status": ("CudaSharedMemoryStatus", requests.cuda_memory_status),
+    "cuda_memory_register": ("CudaSharedMemoryRegister", requests.cuda_memory_register),
+    "cuda_memory_unregister": ("CudaSharedMemoryUnregister", requests.cuda_memory_unregister),
+}
 
 
-def relayed_routes(desk: Desk, admission: Admission) -> list[Route]:
-    """Routes of statistics, repository, trace and log settings."""
-    routes: list[Route] = []
-
-    def add(http_method: str, path: str, method: str, build: Build) -> None:
-        endpoint = _endpoint(desk, admission, method, build)
-        routes.extend(Route(form, endpoint, methods=[http_method]) for form in (path, path + "/"))
-
-    add("GET", "/v2/models/stats", "ModelStatistics", requests.statistics)
-    for prefix in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
-        add("GET", prefix + "/stats", "ModelStatistics", requests.statistics)
-    for prefix in ("/v2/repository", "/v2/repository/{repository}"):
-        add("POST", prefix + "/index", "RepositoryIndex", requests.index)
-        add("POST", prefix + "/models/{model}/load", "RepositoryModelLoad", requests.load)
-        add("POST", prefix + "/models/{model}/unload", "RepositoryModelUnload", requests.unload)
-    for prefix in ("/v2/trace/setting", "/v2/models/{model}/trace/setting"):
-        for http_method in ("GET", "POST"):
-            add(http_method, prefix, "TraceSetting", requests.trace_setting)
-    for http_method in ("GET", "POST"):
-        add(http_method, "/v2/logging", "LogSettings", requests.log_settings)
-    for kind, method in (("system", "SystemSharedMemory"), ("cuda", "CudaSharedMemory")):
-        all_regions = f"/v2/{kind}sharedmemory"
-        one = all_regions + "/region/{region}"
-        for prefix in (all_regions, one):
-            status = getattr(requests, f"{kind}_memory_status")
-            add("GET", prefix + "/status", f"{method}Status", status)
-            unregister = getattr(requests, f"{kind}_memory_unregister")
-            add("POST", prefix + "/unregister", f"{method}Unregister", unregister)
-        register = getattr(requests, f"{kind}_memory_register")
-        add("POST", one + "/register", f"{method}Register", register)
-    return routes
+def relayed_endpoints(desk: Desk, admission: Admission) -> Mapping[str, Endpoint]:
+    """Endpoints of statistics, repository, settings and shared memory, by operation."""
+    return {
+        operation: _endpoint(desk, admission, method, build)
+        for operation, (method, build) in _RELAYED.items()
+    }
 
 
-def _endpoint(
-    desk: Desk, admission: Admission, method: str, build: Build
-) -> Callable[[Request], Awaitable[Response]]:
+def _endpoint(desk: Desk, admission: Admission, method: str, build: Build) -> Endpoint:
     async def endpoint(request: Request) -> Response:
         document: Any = {}
         if request.method == "POST":

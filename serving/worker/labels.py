@@ -9,11 +9,10 @@ from typing import Any, Protocol
 from eventlog import InvalidPredictionId, Label, split_row
 from serving.core.errors import InvalidRequest, LogUnavailable, ServeError, shown
 from serving.core.json_codec import parse_json
+from serving.core.openapi_schemas import CATEGORY_CHARACTERS_MAX, LABELS_MAX
 from serving.worker.counters import LabelOutcome
 from serving.worker.dataplane import DataPlane
 
-LABELS_MAX = 65_536  # of one request
-CATEGORY_CHARACTERS_MAX = 1024
 JSON_DEPTH_MAX = 8
 
 Done = Callable[[Exception | None], None]

@@ -222,7 +222,7 @@ def test_health_metadata_and_unknown_names(shared_worker):
     assert get("/v2/models/nope") == (404, unknown)
     assert get("/v2/models/two/versions/9")[0] == 404
     assert get("/nowhere") == (404, {"error": "Not Found"})
-    assert get("/v2/models/two/infer")[0] == 404
+    assert get("/v2/models/two/infer") == (405, {"error": "Method Not Allowed"})
     status, body, _ = shared_worker.request("POST", "/v2/health/live", b"")
     assert (status, json.loads(body)) == (405, {"error": "Method Not Allowed"})
 
