@@ -17,7 +17,8 @@ Headers = Sequence[tuple[bytes, bytes]]
 COUNT_DIGITS_MAX = 20  # 64 bits
 
 _HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9._~%-]+)(?::[0-9]{0,5})?")
-_INFER = re.compile(rb"/v2/models/([^/?#]+)(?:/versions/([^/?#]+))?/infer/?(?:\?[^#]*)?")
+_INFER = re.compile(rb"/v2/models/([^/]+)(?:/versions/([^/]+))?/infer/?")
+_UNRESERVED = re.compile(rb"%(2[DdEe]|3[0-9]|4[1-9A-Fa-f]|5[0-9AaFf]|6[1-9A-Fa-f]|7[0-9AaEe])")
 _RARE = frozenset(
     (
         b"transfer-encoding",
@@ -134,13 +135,30 @@ def check_target(url: bytes) -> None:
     """Raises: HeadRefused for a target that is not a plain path, or hides a slash."""
     if not url.startswith(b"/"):
         raise HeadRefused(400, "the request target must be a path", "bad_request")
-    if b"%2f" in url or b"%2F" in url:
+    if not _is_plain(url):
+        raise HeadRefused(
+            400, "the request target must be ASCII, without a fragment", "bad_request"
+        )
+    if _hides_slash(url):
         raise HeadRefused(400, "the request target must not contain '%2f'", "bad_request")
+
+
+def _is_plain(url: bytes) -> bool:
+    return url.isascii() and b"#" not in url
+
+
+def _hides_slash(url: bytes) -> bool:
+    return b"%2f" in url.partition(b"?")[0].lower()
 
 
 def infer_target(url: bytes) -> tuple[str, str] | None:
     """Model and version ("" when not named) of an infer path, or None."""
-    match = _INFER.fullmatch(url)
+    if not _is_plain(url) or _hides_slash(url):
+        return None
+    path = url.partition(b"?")[0]
+    if b"%" in path:  # an encoded letter is that letter
+        path = _UNRESERVED.sub(lambda found: bytes.fromhex(found[1].decode()), path)
+    match = _INFER.fullmatch(path)
     if match is None:
         return None
     model, version = match.groups()

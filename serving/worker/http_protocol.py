@@ -165,9 +165,7 @@ class GatewayProtocol(HttpToolsProtocol):  # type: ignore[misc]  # untyped on ou
 
     def _upgrade_ignored(self, rest: bytes) -> None:
         """The parser stopped behind the head; go on as if no upgrade had been asked for."""
-        if not self._upgrading:  # CONNECT
-            self._refuse(405, "Method Not Allowed", "bad_request")
-            return
+        assert self._upgrading  # CONNECT, the other reason to stop, was refused
         self._upgrading = False
         head = without_upgrade(self._method, self.url, self.headers)
         self.parser = httptools.HttpRequestParser(self)
@@ -208,9 +206,12 @@ class GatewayProtocol(HttpToolsProtocol):  # type: ignore[misc]  # untyped on ou
             return
         self._phase = _BODY
         url = self.url
-        target = self._gate.target(url) if parser.get_method() == b"POST" else None
+        method = parser.get_method()
+        target = self._gate.target(url) if method == b"POST" else None
         if target is None:
             check_target(url)
+            if method == b"CONNECT":  # what follows would be no HTTP
+                raise HeadRefused(405, "Method Not Allowed", "bad_request")
             self._begin_asgi(head)
             return
         keep_alive = http_version == "1.1" and parser.should_keep_alive()
