@@ -5,8 +5,21 @@ import shutil
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).parent.parent
+
+
+# A busy machine is no finding: nothing here is about how long a draw or a test took.
+settings.register_profile(
+    "driftgate", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("driftgate")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("driftgate")
+    group.addoption("--openapi-cases", type=int, default=2000, help="cases that schemathesis makes")
 
 
 def require(program: str) -> str:
