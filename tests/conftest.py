@@ -1,5 +1,6 @@
 """What every test may lean on."""
 
+import importlib.util
 import os
 import shutil
 from pathlib import Path
@@ -20,6 +21,7 @@ settings.load_profile("driftgate")
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("driftgate")
     group.addoption("--openapi-cases", type=int, default=2000, help="cases that schemathesis makes")
+    group.addoption("--fuzz-seconds", type=int, default=60, help="how long each fuzzer runs")
 
 
 def require(program: str) -> str:
@@ -30,6 +32,14 @@ def require(program: str) -> str:
             pytest.fail(f"{program} is required in this run and is not installed")
         pytest.skip(f"{program} is not installed")
     return path
+
+
+def require_module(name: str) -> None:
+    """Skips where `name` has no build, unless this run may not skip it."""
+    if importlib.util.find_spec(name) is None:
+        if name in os.environ.get("DRIFTGATE_TESTS_REQUIRE", "").split():
+            pytest.fail(f"{name} is required in this run and is not installed")
+        pytest.skip(f"{name} is not installed: it has no build for this platform")
 
 
 @pytest.fixture

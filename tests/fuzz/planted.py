@@ -1,0 +1,67 @@
+"""Bugs that the fuzzers must find, to show that they would find one. Never part of a product."""
+
+import socket
+from typing import Any
+
+import numpy as np
+
+from serving.core import binary_codec, json_template
+from serving.core.json_template import Templates
+
+
+def _in_texts(bug: Any) -> None:
+    """Let `bug` see every string of a BYTES tensor."""
+    right = binary_codec.check_text
+
+    def check_text(signature: Any, spec: Any, text: bytes) -> bytes:
+        bug(text)
+        return right(signature, spec, text)
+
+    binary_codec.check_text = check_text
+
+
+def _wrong_error() -> None:
+    _in_texts(lambda text: {}[text] if b"!" in text else None)
+
+
+def _hang() -> None:
+    def forever(text: bytes) -> None:
+        while b"!" in text:
+            pass
+
+    _in_texts(forever)
+
+
+def _network() -> None:
+    _in_texts(lambda text: socket.socket() if b"!" in text else None)
+
+
+def _memory() -> None:
+    """Slots for as many strings as are claimed, before it is seen whether they can be there."""
+    right = binary_codec.decode_raw
+
+    def decode_raw(signature: Any, spec: Any, data: bytes, shape: Any, count: int) -> Any:
+        np.empty(count, dtype=object)
+        return right(signature, spec, data, shape, count)
+
+    binary_codec.decode_raw = decode_raw
+
+
+def _template() -> None:
+    """Elements are taken from a body whose end differs from the template's."""
+    right = json_template.Templates.match
+
+    def match(self: Templates, body: bytes) -> Any:
+        found = right(self, body)
+        return (found[0], found[1][::-1]) if found else None
+
+    json_template.Templates.match = match  # type: ignore[method-assign]
+
+
+PLANTED = {
+    "wrong_error": _wrong_error,
+    "hang": _hang,
+    "network": _network,
+    "memory": _memory,
+    "template": _template,
+}

@@ -1,0 +1,141 @@
+"""The seeds of the corpus: `python -m tests.fuzz.seeds` writes them, one file each.
+
+Small inputs, each for a form that mutation alone would take long to reach. What
+a fuzzer finds is added to corpus/TARGET by hand, minimised, under a name that
+says what it was.
+"""
+
+import gzip
+import json
+import math
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from protos import inference_pb2 as pb
+from serving.core.binary_codec import encode_raw
+from serving.core.datatypes import Array, Datatype
+from tests.fuzz.targets import DATATYPES, SEPARATOR, SIGNATURES
+
+CORPUS = Path(__file__).with_name("corpus")
+
+
+def _values(datatype: Datatype, shape: tuple[int, ...]) -> Array:
+    size = math.prod(shape)
+    if datatype is Datatype.BYTES:
+        array = np.empty(size, dtype=object)
+        array[:] = [f"s{i}é".encode() for i in range(size)]
+        return array.reshape(shape)
+    return np.arange(size).astype(datatype.dtype).reshape(shape)
+
+
+def _plain(array: Array) -> list[object]:
+    return [x.decode() if isinstance(x, bytes) else x for x in array.reshape(-1).tolist()]
+
+
+def http_seeds() -> dict[str, bytes]:
+    seeds = {}
+    for index, datatype in enumerate(DATATYPES):
+        array = _values(datatype, (1, 2))
+        entry = {"name": "x", "shape": [1, 2], "datatype": datatype.wire}
+        chosen = bytes([index])
+        if datatype.in_json:
+            body = json.dumps({"inputs": [entry | {"data": _plain(array)}]}).encode()
+            seeds[f"json-{datatype.wire}"] = chosen + b"j" + body + SEPARATOR + body
+        blob = encode_raw(array)
+        size = {"parameters": {"binary_data_size": len(blob)}}
+        head = json.dumps({"inputs": [entry | size]}).encode()
+        seeds[f"binary-{datatype.wire}"] = chosen + b"h%d\n" % len(head) + head + blob
+        seeds[f"raw-{datatype.wire}"] = chosen + b"r" + blob
+    fp32 = bytes([DATATYPES.index(Datatype.FP32)])
+
+    def fp32_body(data: str, more: str = "") -> bytes:
+        text = '{"inputs":[{"name":"x","shape":[1,2],"datatype":"FP32","data":%s}]%s}'
+        return (text % (data, more)).encode()
+
+    seeds["json-nan"] = fp32 + b"j" + fp32_body("[NaN,-Infinity]")
+    seeds["json-nested"] = fp32 + b"j" + fp32_body("[[1,2e0]]") + SEPARATOR + fp32_body("[[3,4]]")
+    more = ',"id":"i","parameters":{"timeout":5,"routing_key":"k","binary_data_output":true}'
+    seeds["json-envelope"] = fp32 + b"j" + fp32_body("[1,2]", more)
+    more = ',"outputs":[{"name":"y","parameters":{"binary_data":true}}]'
+    seeds["json-outputs"] = fp32 + b"j" + fp32_body("[1,2]", more) + SEPARATOR + fp32_body("[1]")
+    twice = fp32_body("[1,2]").replace(b'"data"', b'"data":[5,6],"data"')
+    seeds["json-key-twice"] = fp32 + b"j" + twice + SEPARATOR + twice
+    seeds["json-deep"] = fp32 + b"j" + b"[" * 30 + b"]" * 30
+    seeds["json-big-numbers"] = fp32 + b"j" + fp32_body("[1e400,9" + "9" * 30 + "]")
+    seeds["json-surrogates"] = bytes([13]) + b"j" + fp32_body('["\\ud800","\\ud83d\\ude00"]')
+    seeds["header-beyond"] = fp32 + b"h99999\n{}"
+    seeds["header-odd-digits"] = fp32 + b"h\xb2\n{}"
+    two = {"inputs": [
+        {"name": "b", "shape": [1], "datatype": "BYTES", "data": ["t"]},
+        {"name": "a", "shape": [1, 1], "datatype": "FP64", "parameters": {"binary_data_size": 8}},
+    ]}  # fmt: skip
+    head = json.dumps(two).encode()
+    chosen = bytes([len(SIGNATURES) - 1])
+    seeds["two-mixed"] = chosen + b"h%d\n" % len(head) + head + bytes(8)
+    return seeds
+
+
+def grpc_seeds() -> dict[str, bytes]:
+    fields = {"BOOL": "bool", "INT64": "int64", "UINT64": "uint64", "FP32": "fp32",
+              "FP64": "fp64", "BYTES": "bytes"}  # fmt: skip
+    seeds = {}
+    for index, datatype in enumerate(DATATYPES):
+        array = _values(datatype, (1, 2))
+        raw = pb.ModelInferRequest(model_name="m", raw_input_contents=[encode_raw(array)])
+        raw.inputs.add(name="x", datatype=datatype.wire, shape=[1, 2])
+        seeds[f"raw-{datatype.wire}"] = bytes([index]) + raw.SerializeToString()
+        if not datatype.in_json:
+            continue
+        field = fields.get(datatype.wire, "uint" if datatype.wire[0] == "U" else "int")
+        typed = pb.ModelInferRequest(model_name="m", id="i")
+        entry = typed.inputs.add(name="x", datatype=datatype.wire, shape=[1, 2])
+        getattr(entry.contents, field + "_contents").extend(array.reshape(-1).tolist())
+        typed.parameters["timeout"].int64_param = 7
+        typed.outputs.add(name="y").parameters["binary_data"].bool_param = True
+        seeds[f"typed-{datatype.wire}"] = bytes([index]) + typed.SerializeToString()
+    huge = pb.ModelInferRequest(model_name="m")
+    huge.inputs.add(name="x", datatype="FP32", shape=[2**62, 2])
+    seeds["huge-shape"] = bytes([DATATYPES.index(Datatype.FP32)]) + huge.SerializeToString()
+    return seeds
+
+
+def tensor_seeds() -> dict[str, bytes]:
+    seeds = {"far-too-many": b"\1\xff\xff\2" + b"\1\0\0\0a"}
+    for index, datatype in enumerate(DATATYPES):
+        chosen = b"\1" if datatype is Datatype.BYTES else bytes([2 * index])
+        seeds[datatype.wire] = chosen + b"\1\2\2" + encode_raw(_values(datatype, (1, 2)))
+        seeds[f"{datatype.wire}-scalar"] = chosen + b"\0\0\0" + encode_raw(_values(datatype, ()))
+    seeds["cut-in-a-length"] = b"\1\2\0\1" + b"\1\0\0\0a\1\0"
+    seeds["a-length-of-4-gib"] = b"\1\1\0\1" + b"\xff\xff\xff\xffabc"
+    seeds["not-text"] = b"\1\1\0\1" + b"\1\0\0\0\xff"
+    return seeds
+
+
+def compressed_seeds() -> dict[str, bytes]:
+    text = b'{"inputs": []}'
+    return {
+        "gzip": b"\1\0\0\0" + gzip.compress(text, mtime=0),
+        "deflate": b"\0\0\0\0" + zlib.compress(text),
+        "deflate-without-frame": b"\0\0\0\0" + zlib.compress(text)[2:-4],
+        "gzip-twice": b"\1\0\0\0" + gzip.compress(text, mtime=0) * 2,
+        "gzip-of-a-bomb": b"\1\0\0\0" + gzip.compress(bytes(1_000_000), mtime=0),
+        "gzip-made-and-cut": b"\3\x20\3\0" + text,
+        "deflate-made": b"\2\xff\0\0" + text,
+    }
+
+
+SEEDS = {
+    "http_infer": http_seeds,
+    "grpc_message": grpc_seeds,
+    "bytes_tensor": tensor_seeds,
+    "inflated": compressed_seeds,
+}
+
+if __name__ == "__main__":
+    for target, seeds in SEEDS.items():
+        folder = CORPUS / target
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, data in seeds().items():
+            (folder / name).write_bytes(data)

@@ -1,0 +1,177 @@
+"""What the fuzzers call: each takes any bytes, and raises only when something is wrong.
+
+The first bytes choose a signature and a form, the rest is what a client sent.
+A client's mistake is a ServeError; anything else that comes out is ours. Where
+two ways lead to the same result, both are gone.
+"""
+
+import gzip
+import math
+import zlib
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+
+from protos import inference_pb2 as pb
+from serving.core import binary_codec
+from serving.core.datatypes import Datatype
+from serving.core.errors import MESSAGE_CHARACTERS_MAX, ServeError, TooLarge
+from serving.core.grpc_codec import GrpcRequest
+from serving.core.inflate import inflate
+from serving.core.json_template import Templates
+from serving.core.request_http import HttpRequest
+from serving.core.signature import Signature, TensorSpec, count_rows
+
+TENSORS_MAX = 8
+DEPTH_MAX = 20
+SEPARATOR = b"\n--\n"  # between the requests of one input
+INFLATED_BYTES_MAX = 4096
+OUTPUT = TensorSpec("y", Datatype.FP32, (-1,))
+
+
+def _signature(datatype: Datatype, shape: tuple[int, ...], rows: int) -> Signature:
+    return Signature("m", "1", (TensorSpec("x", datatype, shape),), (OUTPUT,), rows)
+
+
+DATATYPES = tuple(Datatype)
+SIGNATURES = (
+    *(_signature(datatype, (-1, 2), 8) for datatype in DATATYPES),
+    _signature(Datatype.FP32, (), 0),
+    _signature(Datatype.BYTES, (-1, -1), 0),
+    _signature(Datatype.INT64, (2, 3), 0),
+    Signature(
+        "m",
+        "1",
+        (TensorSpec("a", Datatype.FP64, (-1, 1)), TensorSpec("b", Datatype.BYTES, (-1,))),
+        (OUTPUT, TensorSpec("z", Datatype.BF16, (-1,))),
+        8,
+    ),
+)
+
+
+def _outcome(request: Callable[[], HttpRequest | GrpcRequest], signature: Signature) -> object:
+    """What a request comes to, in a form that can be compared."""
+    try:
+        parsed = request()
+        wanted = parsed.wanted(signature)
+        arrays = parsed.tensors(signature, TENSORS_MAX)
+        rows = count_rows(signature, arrays)
+    except ServeError as refusal:
+        return _checked(refusal)
+    for spec, array in zip(signature.inputs, arrays, strict=True):
+        assert array.dtype == spec.datatype.dtype
+        assert array.ndim == len(spec.shape)
+    shown = [(a.shape, a.tolist() if a.dtype == object else a.tobytes()) for a in arrays]
+    return parsed.envelope, wanted, rows, shown
+
+
+def _checked(refusal: ServeError) -> object:
+    """A refusal that a reply can hold."""
+    message = refusal.message
+    assert 0 < len(message) <= MESSAGE_CHARACTERS_MAX
+    message.encode()
+    return type(refusal), message
+
+
+def http_infer(data: bytes) -> None:
+    """Bodies of infer, one after the other; what came before changes nothing."""
+    signature = SIGNATURES[data[0] % len(SIGNATURES)] if data else SIGNATURES[0]
+    form, bodies = data[1:2], data[2:]
+    if form == b"h":  # a header length, and the body that it is about
+        length, _, body = bodies.partition(b"\n")
+        _outcome(lambda: HttpRequest(body, length.decode("latin-1"), DEPTH_MAX), signature)
+        return
+    if form == b"r":
+        _outcome(lambda: HttpRequest(bodies, "0", DEPTH_MAX), signature)
+        return
+    templates = Templates()
+    for body in bodies.split(SEPARATOR)[:4] * 2:
+        alone = _outcome(lambda body=body: HttpRequest(body, None, DEPTH_MAX), signature)
+        after = _outcome(lambda body=body: HttpRequest(body, None, DEPTH_MAX, templates), signature)
+        assert alone == after, f"a template changes a meaning: {alone!r}, {after!r}"
+
+
+def grpc_message(data: bytes) -> None:
+    """A serialized request; what is read of it can be sent again as raw tensors."""
+    signature = SIGNATURES[data[0] % len(SIGNATURES)] if data else SIGNATURES[0]
+    first = _outcome(lambda: GrpcRequest(data[1:]), signature)
+    if not isinstance(first, tuple) or len(first) != 4:
+        return
+    message = pb.ModelInferRequest.FromString(data[1:])
+    arrays = GrpcRequest(data[1:]).tensors(signature, TENSORS_MAX)
+    del message.inputs[:], message.raw_input_contents[:]
+    for spec, array in zip(signature.inputs, arrays, strict=True):
+        message.inputs.add(name=spec.name, datatype=spec.datatype.wire, shape=array.shape)
+        message.raw_input_contents.append(binary_codec.encode_raw(array))
+    again = message.SerializeToString()
+    assert _outcome(lambda: GrpcRequest(again), signature) == first
+
+
+def bytes_tensor(data: bytes) -> None:
+    """A tensor's bytes; the first ones are its datatype and its shape."""
+    if len(data) < 5:
+        return
+    datatype = DATATYPES[-1] if data[0] & 1 else DATATYPES[data[0] // 2 % len(DATATYPES)]
+    # Small sizes mostly, and now and then one far beyond the data.
+    shape = [size if size < 250 else 2 ** (size - 230) for size in data[1:3][: data[3] % 3]]
+    blob = data[4:]
+    signature = _signature(datatype, (-1,) * len(shape), 0)
+    expected = _slowly(datatype, blob, math.prod(shape))
+    try:
+        array = binary_codec.decode_raw(
+            signature, signature.inputs[0], blob, shape, math.prod(shape)
+        )
+    except ServeError:
+        assert expected is None, "refused, and it is right"
+        return
+    assert expected is not None, "taken, and it is wrong"
+    assert array.shape == tuple(shape)
+    assert binary_codec.encode_raw(array) == expected
+
+
+def _slowly(datatype: Datatype, blob: bytes, count: int) -> bytes | None:
+    """The same bytes, BOOL as 0 and 1, if they are `count` elements; one after the other."""
+    if datatype is Datatype.BOOL:
+        return bytes(byte != 0 for byte in blob) if len(blob) == count else None
+    if datatype is not Datatype.BYTES:
+        return blob if len(blob) == count * datatype.itemsize else None
+    rest = blob
+    while rest:
+        size = int.from_bytes(rest[:4], "little")
+        if len(rest) < 4 + size:
+            return None
+        with suppress(UnicodeDecodeError):
+            rest[4 : 4 + size].decode()
+            rest, count = rest[4 + size :], count - 1
+            continue
+        return None
+    return blob if count == 0 else None
+
+
+def inflated(data: bytes) -> None:
+    """A compressed body, as it came or made of the rest and then cut or changed."""
+    if len(data) < 4:
+        return
+    coding = "gzip" if data[0] & 1 else "deflate"
+    body = data[4:]
+    if data[0] & 2:
+        plain = body * (1 + data[1])
+        body = gzip.compress(plain, 1, mtime=0) if coding == "gzip" else zlib.compress(plain, 1)
+        body = body[: len(body) - data[2] % 16] + bytes(data[3] % 3)
+    try:
+        got = inflate(body, coding, INFLATED_BYTES_MAX)
+    except TooLarge:
+        stream = zlib.decompressobj(31 if coding == "gzip" else 15)
+        assert len(stream.decompress(body, INFLATED_BYTES_MAX + 1)) > INFLATED_BYTES_MAX
+        return
+    except ServeError:
+        return
+    assert len(got) <= INFLATED_BYTES_MAX
+    assert got == zlib.decompress(body, 31 if coding == "gzip" else 15)
+    with suppress(ServeError):
+        inflate(body + b"x", coding, INFLATED_BYTES_MAX)
+        raise AssertionError("bytes behind the end are taken")
+
+
+TARGETS: Mapping[str, Callable[[bytes], None]] = {
+    target.__name__: target for target in (http_infer, grpc_message, bytes_tensor, inflated)
+}
