@@ -111,16 +111,19 @@ class GatewayProtocol(HttpToolsProtocol):  # type: ignore[misc]  # untyped on ou
         elif phase is _CLOSING:
             return
         self._begun = 0
+        upgraded: int | None = None
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
-            self._upgrade_ignored(data[upgrade.args[0] :])
-            return
+            upgraded = upgrade.args[0]
         except httptools.HttpParserCallbackError as error:
             self._failed(error.__context__ or error)
         except httptools.HttpParserError:
             self._refuse(400, "Invalid HTTP request received.", "bad_request")
-        if self._phase is _IDLE:
+        if upgraded is not None:
+            # Not above: an error in what follows would have the upgrade as its cause.
+            self._upgrade_ignored(data[upgraded:])
+        elif self._phase is _IDLE:
             self._received(data if phase is _IDLE else b"")
         elif self._phase is not _CLOSING:
             self._await_rest(len(data), phase)

@@ -102,3 +102,12 @@ def test_members_of_a_wrong_type_are_refused_also_when_they_are_empty(shared_wor
     assert status == (200 if value == right and type(value) is type(right) else 400)
     status, _ = shared_worker.infer("identity", json.loads(INFER) | {member: None})
     assert status == 200
+
+
+def test_a_bad_head_behind_an_ignored_upgrade_is_the_clients_mistake(shared_worker):
+    upgrade = lines(b"GET", b"/v2", b"Connection: Upgrade", b"Upgrade: h2c")
+    with socket.create_connection((HOST, shared_worker.http_port), timeout=WAIT_S) as sock:
+        sock.sendall(upgrade + b"GET /v2 HTTP/1.1\r\n\r\n")
+        replies = sock.makefile("rb").read()
+    assert replies.count(b"HTTP/1.1 ") == 2
+    assert b"HTTP/1.1 400 Bad Request" in replies
