@@ -1,12 +1,14 @@
 """Bugs that the fuzzers must find, to show that they would find one. Never part of a product."""
 
 import socket
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from serving.core import binary_codec, json_template
+from serving.core import binary_codec, json_template, known_heads
 from serving.core.json_template import Templates
+from serving.core.known_heads import KnownHeads
 
 
 def _in_texts(bug: Any) -> None:
@@ -48,7 +50,7 @@ def _memory() -> None:
 
 
 def _template() -> None:
-    """Elements are taken from a body whose end differs from the template's."""
+    """Elements come back to front out of a body that matches a template."""
     right = json_template.Templates.match
 
     def match(self: Templates, body: bytes) -> Any:
@@ -58,10 +60,22 @@ def _template() -> None:
     json_template.Templates.match = match  # type: ignore[method-assign]
 
 
+def _head() -> None:
+    """A head that is known is taken for another model's."""
+    right = known_heads.KnownHeads.match
+
+    def match(self: KnownHeads, data: bytes) -> Any:
+        found = right(self, data)
+        return (replace(found[0], target=("other", "")), found[1]) if found else None
+
+    known_heads.KnownHeads.match = match  # type: ignore[method-assign]
+
+
 PLANTED = {
     "wrong_error": _wrong_error,
     "hang": _hang,
     "network": _network,
     "memory": _memory,
     "template": _template,
+    "head": _head,
 }

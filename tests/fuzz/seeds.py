@@ -126,7 +126,48 @@ def compressed_seeds() -> dict[str, bytes]:
     }
 
 
+def connection_seeds() -> dict[str, bytes]:
+    chosen = bytes([DATATYPES.index(Datatype.FP32)])
+
+    def request(target: str, body: bytes, *headers: str, method: str = "POST") -> bytes:
+        lines = [f"{method} {target} HTTP/1.1", "Host: h", *headers]
+        if not any(header.startswith(("Transfer", "Content-L")) for header in headers):
+            lines.append(f"Content-Length: {len(body)}")
+        return "\r\n".join([*lines, "", ""]).encode() + body
+
+    infer, text = "/v2/models/m/infer", b'{"inputs":[{"name":"x","shape":[1,2],"datatype":"FP32",'
+    body = text + b'"data":[1,2]}]}'
+    one = request(infer, body)
+    raw = np.float32([1, 2]).tobytes()
+    streams = {
+        "infer": one,
+        "infer-twice": one + one,
+        "infer-of-a-version": request("/v2/models/m/versions/1/infer?a=b", body),
+        "infer-encoded": request("/v2/models/%6d/inf%65r/", body),
+        "infer-raw": request(infer, raw, "Inference-Header-Content-Length: 0"),
+        "infer-gzip": request(infer, gzip.compress(body, mtime=0), "Content-Encoding: gzip"),
+        "infer-bad-gzip": request(infer, body, "content-encoding: gzip", "X-Routing-Key: k"),
+        "infer-chunked": request(
+            infer, b"%x;e=1\r\n%b\r\n0\r\nt: v\r\n\r\n" % (len(body), body),
+            "Transfer-Encoding: chunked", "x-request-timeout-ms: 5",
+        ),
+        "infer-continue": request(infer, body, "Expect: 100-continue"),
+        "infer-last": request(infer, body, "Connection: close") + one,
+        "upgrade": request(infer, body, "Connection: Upgrade", "Upgrade: h2c") + one,
+        "two-lengths": request(infer, body, "Content-Length: 5", "Content-Length: 6"),
+        "get-and-infer": request("/v2", b"", method="GET") + one,
+        "head-and-get": request("/v2", b"", method="HEAD") + request("/v2", b"", method="GET"),
+        "labels": request("/v2/models/m/labels", b"[]") + one,
+        "hidden-slash": request("/v2/models/a%2fb/infer", body),
+        "connect": request("/v2", b"", method="CONNECT"),
+        "http-1.0": one.replace(b"HTTP/1.1", b"HTTP/1.0") + one,
+        "nonsense-behind": one + b"\r\n\0\xff",
+    }  # fmt: skip
+    return {name: chosen + b"\x28\0" + stream for name, stream in streams.items()}
+
+
 SEEDS = {
+    "http_connection": connection_seeds,
     "http_infer": http_seeds,
     "grpc_message": grpc_seeds,
     "bytes_tensor": tensor_seeds,

@@ -20,6 +20,7 @@ from serving.core.inflate import inflate
 from serving.core.json_template import Templates
 from serving.core.request_http import HttpRequest
 from serving.core.signature import Signature, TensorSpec, count_rows
+from tests.fuzz.connection import Gate
 
 TENSORS_MAX = 8
 DEPTH_MAX = 20
@@ -172,6 +173,22 @@ def inflated(data: bytes) -> None:
         raise AssertionError("bytes behind the end are taken")
 
 
+def http_connection(data: bytes) -> None:
+    """A connection; in pieces, or with its heads known from before, it is answered alike."""
+    if len(data) < 3:
+        return
+    signature = SIGNATURES[data[0] % len(SIGNATURES)]
+    sent = data[3:]
+    cut = int.from_bytes(data[1:3], "little") % (len(sent) + 1)
+    gate = Gate(signature)
+    answer = gate.exchange([sent])
+    assert b"HTTP/1.1 500" not in answer
+    assert gate.exchange([sent]) == answer, "what was seen before is answered differently"
+    pieces = gate.exchange([sent[:cut], sent[cut:]])
+    assert pieces == answer, "in pieces it is answered differently"
+
+
 TARGETS: Mapping[str, Callable[[bytes], None]] = {
-    target.__name__: target for target in (http_infer, grpc_message, bytes_tensor, inflated)
+    target.__name__: target
+    for target in (http_infer, http_connection, grpc_message, bytes_tensor, inflated)
 }

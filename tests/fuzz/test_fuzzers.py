@@ -107,6 +107,7 @@ FOUND = {
     "hang": ("bytes_tensor", "timeout", "ERROR: libFuzzer: timeout"),
     "network": ("bytes_tensor", "crash", "a decoder used the network"),
     "memory": ("bytes_tensor", "crash", "MemoryError"),
+    "head": ("http_connection", "crash", "what was seen before is answered differently"),
     "template": ("http_infer", "crash", "a template changes a meaning"),
 }
 

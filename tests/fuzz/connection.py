@@ -1,0 +1,161 @@
+"""A connection of the HTTP data port without a socket: bytes in, bytes out.
+
+The protocol class, its parser and its memory of heads are the real ones; the
+data plane behind them decodes a request and answers with what it came to.
+"""
+
+import asyncio
+import hashlib
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+from serving.core.errors import InvalidRequest
+from serving.core.json_template import Templates
+from serving.core.signature import Signature
+from serving.settings import LimitSettings
+from serving.worker.http_gate import HttpGate
+from serving.worker.http_protocol import GatewayProtocol
+
+LOOP = asyncio.new_event_loop()  # here, since a fuzzer may open no socket later
+PUMPS = 12  # turns of the loop that a reply of the application takes at most, with some to spare
+LIMITS = LimitSettings(body_bytes_max=4096, json_depth_max=20, tensors_max=8)
+
+
+class Complaints(logging.Handler):
+    """What is logged as an error is one."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.records: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(self.format(record))
+
+
+COMPLAINTS = Complaints()
+for name in ("driftgate.serving", "uvicorn.error", "asyncio"):
+    logging.getLogger(name).addHandler(COMPLAINTS)
+    logging.getLogger(name).propagate = False
+
+
+class Plane:
+    """A data plane that runs no model."""
+
+    def __init__(self, signature: Signature) -> None:
+        self._signature = signature
+        self.limits, self.templates, self.draining = LIMITS, Templates(), False
+        ignore = lambda *_: None  # noqa: E731
+        self.metrics = SimpleNamespace(
+            closed=ignore, connections=defaultdict(lambda: SimpleNamespace(set=ignore))
+        )
+        self.held_bytes = 0
+        self.admission = SimpleNamespace(hold_bytes=self._hold, free_bytes=self._free)
+
+    def _hold(self, count: int) -> None:
+        self.held_bytes += count
+
+    def _free(self, count: int) -> None:
+        self.held_bytes -= count
+
+    def infer(
+        self,
+        parse: Callable[[], Any],
+        model: str,
+        version: str,
+        timeout_ns: int,
+        cost_bytes: int,
+        waiter: Any,
+    ) -> None:
+        """Raises: ServeError, whose message tells one request from another."""
+        request = parse()
+        wanted = request.wanted(self._signature)
+        arrays = request.tensors(self._signature, LIMITS.tensors_max)
+        found = (
+            model, version, timeout_ns, cost_bytes, waiter.routing_key(), request.envelope, wanted,
+            [(a.shape, a.tolist() if a.dtype == object else a.tobytes()) for a in arrays],
+        )  # fmt: skip
+        raise InvalidRequest("read as " + hashlib.sha256(repr(found).encode()).hexdigest())
+
+
+class Transport:
+    """Keeps what is written."""
+
+    def __init__(self) -> None:
+        self.written = bytearray()
+        self.closing = False
+
+    def write(self, data: bytes) -> None:
+        self.written += data
+
+    def close(self) -> None:
+        self.closing = True
+
+    abort = close
+
+    def is_closing(self) -> bool:
+        return self.closing
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def write_eof(self) -> None: ...
+    def pause_reading(self) -> None: ...
+    def resume_reading(self) -> None: ...
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def get_extra_info(self, _: str, default: object = None) -> object:
+        return default
+
+
+async def _application(scope: Any, receive: Any, send: Any) -> None:
+    """Answers with what it was asked."""
+    size = 0
+    while True:
+        message = await receive()
+        size += len(message.get("body", b""))
+        if not message.get("more_body"):
+            break
+    body = repr((scope["method"], scope["raw_path"], scope["query_string"], size)).encode()
+    length = (b"content-length", b"%d" % len(body))
+    await send({"type": "http.response.start", "status": 404, "headers": [length]})
+    await send({"type": "http.response.body", "body": body})
+
+
+class Gate:
+    """Connections that share what is remembered."""
+
+    def __init__(self, signature: Signature) -> None:
+        self.plane: Any = Plane(signature)
+        self.http = HttpGate(LOOP, self.plane, _application)
+
+    def exchange(self, pieces: Sequence[bytes]) -> bytes:
+        """What a connection answers to these pieces, each read at once."""
+        transport: Any = Transport()
+        connection = GatewayProtocol(self.http)
+        connection.connection_made(transport)
+        for piece in pieces:
+            if transport.closing:
+                break
+            if piece:
+                connection.data_received(piece)
+                self._pump()
+        connection.connection_lost(None)
+        self._pump()
+        assert self.plane.held_bytes == 0, "bytes of the budget are not given back"
+        assert not self.http.connections
+        complaints, COMPLAINTS.records = COMPLAINTS.records, []
+        assert not complaints, complaints[0]
+        return bytes(transport.written)
+
+    @staticmethod
+    def _pump() -> None:
+        async def turn() -> None:
+            for _ in range(PUMPS):
+                await asyncio.sleep(0)
+
+        LOOP.run_until_complete(turn())
