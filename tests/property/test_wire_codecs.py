@@ -1,7 +1,9 @@
 """Requests of every form and datatype come out as the arrays that went in, and back."""
 
+import gzip
 import json
 import math
+import zlib
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from serving.core.binary_codec import decode_raw, encode_raw
 from serving.core.datatypes import Datatype
 from serving.core.errors import InvalidRequest
 from serving.core.grpc_codec import GrpcReplies, GrpcRequest
+from serving.core.inflate import inflate
 from serving.core.json_codec import nesting, parse_json, row_texts
 from serving.core.json_codec_reply import BatchOutputs, JsonReplies
 from serving.core.request import PLAIN, Envelope, WantedOutput
@@ -30,10 +33,20 @@ def elements(datatype):
     return arrays.from_dtype(datatype.dtype)
 
 
+def bits_of(datatype, shape):
+    """Arrays of any bits: every NaN with its payload, both zeros, denormals."""
+    unsigned = np.dtype(f"u{datatype.itemsize}")
+    signalling = {2: 0x7C01, 4: 0xFF800001, 8: 0x7FF0000000000001}[datatype.itemsize]
+    some = arrays.from_dtype(unsigned) | st.just(signalling)
+    return arrays.arrays(unsigned, shape, elements=some, fill=st.nothing()).map(
+        lambda bits: bits.view(datatype.dtype)
+    )
+
+
 @st.composite
-def tensors(draw, datatypes=tuple(Datatype), max_dims=3):
+def tensors(draw, datatypes=tuple(Datatype), min_dims=0, max_dims=3):
     datatype = draw(st.sampled_from(datatypes))
-    shape = draw(arrays.array_shapes(min_dims=1, max_dims=max_dims, min_side=0, max_side=4))
+    shape = draw(arrays.array_shapes(min_dims=min_dims, max_dims=max_dims, min_side=0, max_side=4))
     if datatype is Datatype.BYTES:
         flat = draw(
             st.lists(elements(datatype), min_size=math.prod(shape), max_size=math.prod(shape))
@@ -41,6 +54,8 @@ def tensors(draw, datatypes=tuple(Datatype), max_dims=3):
         array = np.empty(len(flat), dtype=object)
         array[:] = [text.encode() for text in flat]
         return datatype, array.reshape(shape)
+    if datatype.is_float and draw(st.booleans()):
+        return datatype, draw(bits_of(datatype, shape))
     return datatype, draw(arrays.arrays(datatype.dtype, shape, elements=elements(datatype)))
 
 
@@ -54,6 +69,17 @@ def equal(left, right):
     if left.dtype.kind == "f":
         return left.dtype == right.dtype and np.array_equal(left, right, equal_nan=True)
     return left.dtype == right.dtype and left.shape == right.shape and bool(np.all(left == right))
+
+
+def same_bits(left, right):
+    """Equal to the last bit, also of what a NaN carries and of the sign of a zero."""
+    if left.dtype != right.dtype or left.shape != right.shape:
+        return False
+    return left.tolist() == right.tolist() if left.dtype == object else bits(left) == bits(right)
+
+
+def bits(array):
+    return np.ascontiguousarray(array).tobytes()
 
 
 def as_json(array, *, nested):
@@ -87,7 +113,7 @@ def test_raw_bytes_round_trip(tensor):
     signature = signature_for(datatype, array.shape)
     data = encode_raw(array)
     got = decode_raw(signature, signature.inputs[0], data, array.shape, array.size)
-    assert equal(got, array)
+    assert same_bits(got, array)
 
 
 @given(tensors(), st.integers(1, 9))
@@ -131,7 +157,7 @@ def test_a_binary_input_behind_json_is_found_by_its_size(tensor, other_first):
     head = json.dumps({"inputs": entries}).encode()
     request = HttpRequest(head + blob, str(len(head)), 100)
     x, o = request.tensors(signature, 8)
-    assert equal(x, array)
+    assert same_bits(x, array)
     assert o.tolist() == [1, -2]
 
 
@@ -142,7 +168,7 @@ def test_raw_grpc_inputs_round_trip(tensor):
     message.inputs.add(name="x", datatype=datatype.wire, shape=array.shape)
     request = GrpcRequest(message.SerializeToString())
     assert request.model == "m"
-    assert equal(request.tensors(signature_for(datatype, array.shape), 8)[0], array)
+    assert same_bits(request.tensors(signature_for(datatype, array.shape), 8)[0], array)
 
 
 FIELDS = {
@@ -169,7 +195,7 @@ def test_typed_grpc_inputs_round_trip(tensor):
 def batches(draw):
     """Outputs of a batch and the rows of its requests."""
     counts = draw(st.lists(st.integers(0, 3), min_size=1, max_size=4))
-    datatype, array = draw(tensors(IN_JSON, max_dims=2))
+    datatype, array = draw(tensors(IN_JSON, min_dims=1, max_dims=2))
     rows = sum(counts)
     tail = array.shape[1:]
     if array.size:
@@ -303,3 +329,95 @@ def test_replies_of_one_row_hold_every_output_of_it(a, b):
         assert (first["shape"], second["shape"]) == ([1, 2], [1])
         assert equal(np.array(first["data"], np.float32), a[row])
         assert second["data"] == [int(b[row])]
+
+
+def raw_shapes(datatype):
+    """Signature shapes that a raw body can have, and the shape that it then has."""
+    if datatype is Datatype.BYTES:
+        return st.sampled_from([((), ()), ((-1,), (1,)), ((1, 1), (1, 1)), ((-1, -1), (1, 1))])
+    return st.sampled_from([((), ()), ((-1, 2), (3, 2)), ((2, -1), (2, 0)), ((2, 2), (2, 2))])
+
+
+@given(st.data(), st.sampled_from(tuple(Datatype)))
+def test_a_body_that_is_one_raw_tensor_round_trips(data, datatype):
+    declared, shape = data.draw(raw_shapes(datatype))
+    if datatype is Datatype.BYTES:
+        array = np.empty(1, dtype=object)
+        array[:] = [data.draw(elements(datatype)).encode()]
+        array = array.reshape(shape)
+    else:
+        array = data.draw(bits_of(datatype, shape) if datatype.is_float else
+                          arrays.arrays(datatype.dtype, shape))  # fmt: skip
+    request = HttpRequest(encode_raw(array), "0", 100)
+    assert same_bits(request.tensors(signature_for(datatype, declared), 8)[0], array)
+    assert request.envelope.binary_outputs
+
+
+@given(tensors())
+def test_the_output_of_a_model_that_does_not_batch_comes_back_whole(tensor):
+    """Scalars and empty tensors too; as bytes to the last bit."""
+    datatype, array = tensor
+    signature = signature_for(datatype, array.shape)
+    outputs = BatchOutputs(signature, [np.ascontiguousarray(array).reshape(array.shape)])
+    replies = JsonReplies(signature, "d")
+    body, length = replies.encode(outputs, 0, 1, Envelope(binary_outputs=True), (), "p")
+    (output,) = json.loads(body[:length])["outputs"]
+    assert output["shape"] == list(array.shape)
+    head = json.dumps({"inputs": [output | {"name": "x"}]}).encode()
+    again = HttpRequest(head + body[length:], str(len(head)), 100)
+    assert same_bits(again.tensors(signature, 8)[0], array)
+    reply = pb.ModelInferResponse.FromString(
+        GrpcReplies(signature, "d").encode(outputs, 0, 1, PLAIN, (), "x" * 36)
+    )
+    message = pb.ModelInferRequest(raw_input_contents=reply.raw_output_contents)
+    message.inputs.add(name="x", datatype=datatype.wire, shape=reply.outputs[0].shape)
+    got = GrpcRequest(message.SerializeToString()).tensors(signature, 8)[0]
+    assert same_bits(got, array)
+    if datatype.in_json:
+        body, _ = replies.encode(outputs, 0, 1, PLAIN, (), "p")
+        (output,) = json.loads(body)["outputs"]
+        text = json.dumps({"inputs": [output | {"name": "x"}]}).encode()
+        assert equal(HttpRequest(text, None, 100).tensors(signature, 8)[0], array)
+
+
+@given(st.sampled_from([Datatype.FP32, Datatype.FP64]), st.data())
+def test_json_numbers_are_exact_and_the_shortest_that_are(datatype, data):
+    array = data.draw(bits_of(datatype, (1, 4)))
+    spec = TensorSpec("y", datatype, (-1, 4))
+    (text,) = row_texts(spec, array)
+    for value, token in zip(array[0], text.split(b","), strict=True):
+        if np.isnan(value):
+            assert token == b"NaN"
+            continue
+        assert bits(datatype.dtype.type(token.decode())) == bits(value)
+        if np.isfinite(value):
+            digits = token.partition(b"e")[0].translate(None, b"-.").strip(b"0")
+            shortest = np.format_float_scientific(value, unique=True).partition("e")[0]
+            assert len(digits) <= len(shortest.translate({ord(c): None for c in "-."}).strip("0"))
+
+
+INTEGERS = [d for d in IN_JSON if d.dtype.kind in "iu"]
+
+
+@pytest.mark.parametrize("datatype", INTEGERS)
+def test_the_ends_of_every_integer_type_are_exact_and_what_is_beyond_is_refused(datatype):
+    ends = np.iinfo(datatype.dtype)
+    array = np.array([ends.min, ends.max], datatype.dtype)
+    signature = signature_for(datatype, (2,))
+    (text,) = row_texts(TensorSpec("y", datatype, (-1, 2)), array[None])
+    assert text == b"%d,%d" % (ends.min, ends.max)
+
+    def request(values):
+        entry = {"name": "x", "datatype": datatype.wire, "shape": [2], "data": values}
+        return HttpRequest(json.dumps({"inputs": [entry]}).encode(), None, 100)
+
+    assert same_bits(request([ends.min, ends.max]).tensors(signature, 8)[0], array)
+    for beyond in (ends.min - 1, ends.max + 1):
+        with pytest.raises(InvalidRequest, match=r"out of the range|must be U?INT64, got number"):
+            request([beyond, 0]).tensors(signature, 8)
+
+
+@given(st.binary(max_size=200), st.sampled_from(["gzip", "deflate", ""]), st.integers(1, 9))
+def test_compressed_bodies_round_trip(body, coding, level):
+    packed = {"gzip": gzip.compress, "deflate": zlib.compress}.get(coding, lambda b, _: b)
+    assert inflate(packed(body, level), coding, 200) == body
