@@ -8,7 +8,8 @@ import asyncio
 import hashlib
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
@@ -35,10 +36,21 @@ class Complaints(logging.Handler):
         self.records.append(self.format(record))
 
 
-COMPLAINTS = Complaints()
-for name in ("driftgate.serving", "uvicorn.error", "asyncio"):
-    logging.getLogger(name).addHandler(COMPLAINTS)
-    logging.getLogger(name).propagate = False
+LOGGERS = [logging.getLogger(name) for name in ("driftgate.serving", "uvicorn.error", "asyncio")]
+
+
+@contextmanager
+def without_complaint() -> Iterator[None]:
+    """Raises: AssertionError if something is logged as an error meanwhile."""
+    complaints = Complaints()
+    for logger in LOGGERS:
+        logger.addHandler(complaints)
+    try:
+        yield
+    finally:
+        for logger in LOGGERS:
+            logger.removeHandler(complaints)
+    assert not complaints.records, complaints.records[0]
 
 
 class Plane:
@@ -137,19 +149,18 @@ class Gate:
         """What a connection answers to these pieces, each read at once."""
         transport: Any = Transport()
         connection = GatewayProtocol(self.http)
-        connection.connection_made(transport)
-        for piece in pieces:
-            if transport.closing:
-                break
-            if piece:
-                connection.data_received(piece)
-                self._pump()
-        connection.connection_lost(None)
-        self._pump()
+        with without_complaint():
+            connection.connection_made(transport)
+            for piece in pieces:
+                if transport.closing:
+                    break
+                if piece:
+                    connection.data_received(piece)
+                    self._pump()
+            connection.connection_lost(None)
+            self._pump()
         assert self.plane.held_bytes == 0, "bytes of the budget are not given back"
         assert not self.http.connections
-        complaints, COMPLAINTS.records = COMPLAINTS.records, []
-        assert not complaints, complaints[0]
         return bytes(transport.written)
 
     @staticmethod
