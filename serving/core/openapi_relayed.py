@@ -3,7 +3,6 @@
 from serving.core.openapi_nodes import FLAG, TEXT, Node, array, closed, obj, ref
 from serving.core.relayed_requests import SETTINGS_MAX
 
-REGION = "^[A-Za-z0-9_.-]{1,256}$"  # a region's name, as far as clients mostly use
 _COUNT: Node = {"type": "integer", "minimum": 0}
 
 

@@ -7,7 +7,7 @@ shape says, and that 1.0 is no integer here.
 
 from serving.core.datatypes import Datatype
 from serving.core.openapi_nodes import FLAG, TEXT, Node, array, closed, obj, ref
-from serving.core.openapi_relayed import REGION, relayed_schemas
+from serving.core.openapi_relayed import relayed_schemas
 from serving.core.request import (
     ID_CHARACTERS_MAX,
     ROUTING_KEY_BYTES_MAX,
@@ -239,7 +239,7 @@ def parameters_of() -> Node:
     return {
         "model": _in_path("model", _NAME),
         "repository": _in_path("repository", _NAME),
-        "region": _in_path("region", REGION),
+        "region": _in_path("region", "^.{1,256}$"),
         "version": _in_path("version", _VERSION),
         "Inference-Header-Content-Length": _in_header(
             "Inference-Header-Content-Length",

@@ -19,6 +19,7 @@ from serving.core.signature import Signature
 from serving.settings import LimitSettings
 from serving.worker.http_gate import HttpGate
 from serving.worker.http_protocol import GatewayProtocol
+from serving.worker.reply_packer import ReplyPacker
 
 LOOP = asyncio.new_event_loop()  # here, since a fuzzer may open no socket later
 PUMPS = 12  # turns of the loop that a reply of the application takes at most, with some to spare
@@ -143,7 +144,7 @@ class Gate:
 
     def __init__(self, signature: Signature) -> None:
         self.plane: Any = Plane(signature)
-        self.http = HttpGate(LOOP, self.plane, _application)
+        self.http = HttpGate(LOOP, self.plane, _application, ReplyPacker(LOOP, 0))
 
     def exchange(self, pieces: Sequence[bytes]) -> bytes:
         """What a connection answers to these pieces, each read at once."""

@@ -11,16 +11,17 @@ from serving.metrics import MetricsSlab
 from serving.settings import LimitSettings
 from serving.worker.counters import GateMetrics
 from serving.worker.dataplane import DataPlane
+from serving.worker.desk import Desk
 from serving.worker.http_app import make_app
 from serving.worker.labels import LabelDesk
 from serving.worker.metadata import Metadata
 
-DOCUMENT = describe("1.2.3", LimitSettings(rank_max=5, tensors_max=9))
+DOCUMENT = describe("1.2.3", LimitSettings(tensors_max=9))
 
 
 def test_every_route_is_described_and_every_described_route_is_served(tmp_path):
     plane = DataPlane(LimitSettings(), GateMetrics(MetricsSlab(tmp_path / "metrics")))
-    app = make_app(plane, Metadata(plane, "driftgate"), LabelDesk(plane, None, None))
+    app = make_app(plane, Metadata(plane, "driftgate"), LabelDesk(plane, None, None), Desk())
     served = {(route.path, method.lower()) for route in app.routes for method in route.methods}
     described = {
         (path, method) for path, methods in DOCUMENT["paths"].items() for method in methods
@@ -72,7 +73,6 @@ def test_what_a_connection_may_answer_is_described_everywhere(status):
 def test_bounds_are_those_of_the_configuration():
     schemas = DOCUMENT["components"]["schemas"]
     assert schemas["InferRequest"]["properties"]["inputs"]["maxItems"] == 9
-    assert {"maxItems": 5} in schemas["InputTensor"]["oneOf"][0]["properties"]["shape"]["allOf"]
 
 
 def test_a_running_worker_serves_its_description(shared_worker):

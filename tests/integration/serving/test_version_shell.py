@@ -11,6 +11,7 @@ import pytest
 from serving.core.admission import Admission
 from serving.core.datatypes import Datatype
 from serving.core.errors import ModelFailed
+from serving.core.queue_settings import QueueSettings
 from serving.core.request import PLAIN
 from serving.core.routing import Arm
 from serving.core.signature import Signature, TensorSpec
@@ -74,7 +75,8 @@ def test_a_log_that_breaks_keeps_no_answer_back(breaks):
         with ThreadPoolExecutor(1) as executor:
             version = Version(
                 loop, time.monotonic_ns, Signature("m", "1", (X,), (Y,), 4), "d", Session(),
-                executor, admission, MagicMock(), BrokenTap(breaks), inline=True, run_ns=0,
+                executor, admission, MagicMock(), BrokenTap(breaks), {}, QueueSettings(),
+                inline=True, run_ns=0,
             )  # fmt: skip
             arm = Arm(version, "1", "stable", "", 100)
             waiters = [Waiter() for _ in range(3)]
