@@ -60,7 +60,7 @@ class HttpRoute:
         """(operation id, path) of each of its routes."""
         yield self.operation, self.path
         if self.versioned:
-            path = self.path.replace(_MODEL, _MODEL + _VERSION, 1)
+            path = self.path.replace("{model}", "{model}" + _VERSION, 1)
             yield f"{self.operation}_of_version", path
         for suffix, path in self.variants:
             yield f"{self.operation}_{suffix}", path
@@ -122,7 +122,33 @@ def _memory(kind: str, body: str, answer: Answer) -> tuple[HttpRoute, ...]:
     )
 
 
+_NO_PREDICTION = (
+    _UNKNOWN,
+    Answer(500, "the model failed on this request"),
+    _UNSUPPORTED,
+    _UNAVAILABLE,
+    Answer(504, "the deadline passed, or cannot be met"),
+)
+
+
+def _v1(verb: str, summary: str, *answers: Answer) -> HttpRoute:
+    return HttpRoute(
+        f"v1_{verb}",
+        "POST",
+        "/v1/models/{model}:" + verb,
+        summary,
+        answers,
+        body="V1Request" if verb == "predict" else "Ignored",
+        body_required=verb == "predict",
+        headers=("Content-Encoding", "x-routing-key", "x-request-timeout-ms")
+        if verb == "predict"
+        else (),
+        versioned=True,
+    )
+
+
 ROUTES: tuple[HttpRoute, ...] = (
+    HttpRoute("alive", "GET", "/", "Whether the process answers, as V1 asks", (_ok("Alive"),)),
     HttpRoute("description", "GET", "/openapi.json", "This document", (_ok("Description"),)),
     HttpRoute("server_metadata", "GET", "/v2", "What this server is", (_ok("ServerMetadata"),)),
     HttpRoute("live", "GET", "/v2/health/live", "Whether the process answers", (_ok("Health"),)),
@@ -132,6 +158,14 @@ ROUTES: tuple[HttpRoute, ...] = (
         "/v2/health/ready",
         "Whether requests should be sent here; load does not matter to it",
         (_ok("Health"), Answer(503, "not yet, or no longer", "HealthOrError")),
+    ),
+    HttpRoute(
+        "model_list",
+        "GET",
+        "/v2/models",
+        "Names of the models that are served",
+        (_ok("ModelList"),),
+        variants=(("of_v1", "/v1/models"),),
     ),
     HttpRoute(
         "statistics",
@@ -179,11 +213,7 @@ ROUTES: tuple[HttpRoute, ...] = (
         "A prediction. Without a version the routing of the rollout chooses one",
         (
             Answer(200, "a prediction", "InferReply", ("Inference-Header-Content-Length",), True),
-            _UNKNOWN,
-            Answer(500, "the model failed on this request"),
-            _UNSUPPORTED,
-            _UNAVAILABLE,
-            Answer(504, "the deadline passed, or cannot be met"),
+            *_NO_PREDICTION,
         ),
         body="InferRequest",
         binary_body=True,
@@ -263,4 +293,16 @@ ROUTES: tuple[HttpRoute, ...] = (
     ),
     *_memory("system", "SystemMemory", _UNSUPPORTED),
     *_memory("cuda", "CudaMemory", _UNSUPPORTED),
+    _v1("predict", "A prediction in the V1 form", _ok("V1Reply"), *_NO_PREDICTION),
+    _v1("explain", "Not served", _ok("Nothing"), _UNKNOWN, _UNSUPPORTED),
+    _v1("classify", "Not served", _ok("Nothing"), _UNKNOWN, _UNSUPPORTED),
+    _v1("regress", "Not served", _ok("Nothing"), _UNKNOWN, _UNSUPPORTED),
+    HttpRoute(
+        "v1_status",
+        "GET",
+        "/v1/models/{model}",
+        "Whether a model is served, and its versions",
+        (_ok("V1Model"), _UNKNOWN),
+        versioned=True,
+    ),
 )

@@ -213,7 +213,7 @@ def row_texts(spec: TensorSpec, rows: Array) -> list[bytes]:
         return [_string_row(spec, row) for row in flat]
     text = orjson.dumps(flat, option=orjson.OPT_SERIALIZE_NUMPY)
     if b"null" in text:
-        text = _name_non_finite(text, flat)
+        text = name_non_finite(text, flat)
     return text[2:-2].split(b"],[")
 
 
@@ -227,7 +227,7 @@ def _string_row(spec: TensorSpec, row: Array) -> bytes:
     return orjson.dumps(texts)[1:-1]
 
 
-def _name_non_finite(text: bytes, flat: Array) -> bytes:
+def name_non_finite(text: bytes, flat: Array) -> bytes:
     """`text` with its nulls replaced by what they stand for, in order."""
     values = flat[~np.isfinite(flat)]
     names = [b"NaN" if np.isnan(x) else b"Infinity" if x > 0 else b"-Infinity" for x in values]

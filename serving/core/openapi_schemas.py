@@ -8,6 +8,7 @@ shape says, and that 1.0 is no integer here.
 from serving.core.datatypes import Datatype
 from serving.core.openapi_nodes import FLAG, TEXT, Node, array, closed, obj, ref
 from serving.core.openapi_relayed import relayed_schemas
+from serving.core.openapi_v1 import v1_schemas
 from serving.core.request import (
     ID_CHARACTERS_MAX,
     ROUTING_KEY_BYTES_MAX,
@@ -28,7 +29,15 @@ def _or_null(node: Node) -> Node:
 
 def schemas_of(limits: LimitSettings) -> Node:
     """Every schema of the description."""
-    return _general() | _metadata() | _tensors() | _infer(limits) | _labels() | relayed_schemas()
+    return (
+        _general()
+        | _metadata()
+        | _tensors()
+        | _infer(limits)
+        | _labels()
+        | relayed_schemas()
+        | v1_schemas()
+    )
 
 
 def _general() -> Node:

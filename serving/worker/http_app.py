@@ -1,10 +1,9 @@
-"""The HTTP endpoints that are not hot: health, metadata, configuration, labels.
+"""The HTTP endpoints that are not hot: health, metadata, configuration, labels, V1.
 
 Which there are says the table in `serving/core/http_routes.py`; here stands what they do.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any
 
 import orjson
 from starlette.applications import Starlette
@@ -20,16 +19,14 @@ from serving.worker.body import body_of
 from serving.worker.dataplane import DataPlane
 from serving.worker.desk import Desk
 from serving.worker.http_infer import ERROR_HEADERS
+from serving.worker.http_json import json_response as _json
 from serving.worker.http_relayed import relayed_endpoints
 from serving.worker.labels import LabelDesk
 from serving.worker.metadata import Metadata
 from serving.worker.release import VERSION
+from serving.worker.v1 import V1
 
 Endpoint = Callable[[Request], Awaitable[Response]]
-
-
-def _json(status: int, value: Any, headers: Mapping[str, str] | None = None) -> Response:
-    return Response(orjson.dumps(value), status, headers, media_type="application/json")
 
 
 def make_app(plane: DataPlane, metadata: Metadata, labels: LabelDesk, desk: Desk) -> Starlette:
@@ -43,6 +40,7 @@ def make_app(plane: DataPlane, metadata: Metadata, labels: LabelDesk, desk: Desk
     handlers: Mapping[str, Endpoint] = {
         **_metadata_endpoints(metadata),
         **relayed_endpoints(desk, plane.admission),
+        **V1(plane).endpoints(),
         "description": _fixed(orjson.dumps(describe(VERSION, plane.limits))),
         "infer": _elsewhere,
         "labels": take_labels,

@@ -7,7 +7,6 @@ data plane behind them decodes a request and answers with what it came to.
 import asyncio
 import hashlib
 import logging
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -61,9 +60,8 @@ class Plane:
         self._signature = signature
         self.limits, self.templates, self.draining = LIMITS, Templates(), False
         ignore = lambda *_: None  # noqa: E731
-        self.metrics = SimpleNamespace(
-            closed=ignore, connections=defaultdict(lambda: SimpleNamespace(set=ignore))
-        )
+        self.metrics = SimpleNamespace(closed=ignore, connections=SimpleNamespace(set=ignore))
+        self.count_refused = ignore
         self.held_bytes = 0
         self.admission = SimpleNamespace(hold_bytes=self._hold, free_bytes=self._free)
 

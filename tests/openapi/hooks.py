@@ -21,7 +21,7 @@ from typing import Any
 
 import schemathesis
 
-from tests.openapi.refused import REFUSED, never_granted
+from tests.openapi.refused import NOT_SERVED, REFUSED, never_granted
 
 MODELS = json.loads(os.environ["OPENAPI_MODELS"])
 UNKNOWN = "no.such-model"
@@ -161,7 +161,7 @@ def an_error_on_our_side_is_none_of_ours(ctx: Any, response: Any, case: Any) -> 
     headers = {name.lower(): value for name, value in (case.headers or {}).items()}
     text = repr(case.body)
     operation = case.operation.definition.raw["operationId"]
-    if status == 501 and operation.startswith("infer"):
+    if status == 501 and operation.startswith(("infer", "v1_predict")):
         unknown_coding = headers.get("content-encoding") not in {
             None,
             "",
@@ -171,7 +171,7 @@ def an_error_on_our_side_is_none_of_ours(ctx: Any, response: Any, case: Any) -> 
         }
         assert unknown_coding or "shared_memory_region" in text or "classification" in text
     elif status == 501:
-        assert operation.startswith((*REFUSED, "set_trace_setting", "set_logging"))
+        assert operation.startswith((*REFUSED, *NOT_SERVED, "set_trace_setting", "set_logging"))
     elif status == 503:
         assert operation.startswith(("model_load", "model_unload"))
     elif status == 504:
