@@ -169,14 +169,16 @@ def _tensor(signature: Signature, index: int, entry: Mapping[str, Any], source: 
         raise InvalidRequest(f"'parameters' of input '{spec.name}' must be an object")
     if place is not None:
         return _shared(signature, spec, entry, place, source, count)
+    # KServe's client sends null beside the size of an empty tensor.
+    data = entry.get("data")
     if size is None:
-        if "data" not in entry:
+        if data is None:
             raise InvalidRequest(
                 f"input '{spec.name}' for model '{signature.model}' must have 'data' or "
                 "'binary_data_size'"
             )
-        return decode_elements(signature, spec, entry["data"], shape, count)
-    if "data" in entry:
+        return decode_elements(signature, spec, data, shape, count)
+    if data is not None:
         raise InvalidRequest(
             f"input '{spec.name}' for model '{signature.model}' must not have both 'data' and "
             "'binary_data_size'"

@@ -303,3 +303,13 @@ def test_a_message_costs_what_it_grows_to():
     assert message_cost(len(data), 1500, 10**6) == 1500 * 3 + (len(data) - 1500) * 24
     # One of the largest size has names beside it, and must fit an empty budget all the same.
     assert message_cost(10**6 + 60_000, 0, 10**6) == 24 * 10**6
+
+
+def test_null_beside_the_size_of_an_empty_tensor_is_no_data():
+    """KServe's REST client sends it, with and without a header length."""
+    sent = entry(shape=[0, 3], data=None, parameters={"binary_data_size": 0})
+    for header_length in (None, str(len(json.dumps(sent)))):
+        request = HttpRequest(json.dumps(sent).encode(), header_length, 100)
+        (array,) = request.tensors(ONE, 4)
+        assert array.shape == (0, 3)
+    assert "must have 'data' or 'binary_data_size'" in refusal(entry(data=None))
