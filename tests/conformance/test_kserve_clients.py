@@ -30,6 +30,7 @@ TENSORS = [
     for kind, form, datatypes, without in FORMS
     for datatype in datatypes
 ]
+IDS = [f"{kind}-{form}-{datatype}" for kind, form, datatype, _ in TENSORS]
 
 
 @pytest.fixture(scope="session")
@@ -42,11 +43,11 @@ def python() -> str:
     pytest.skip("KServe's SDK is not installed: make .venv-clients")
 
 
-@pytest.mark.parametrize(("kind", "form", "datatype", "without"), TENSORS)
+@pytest.mark.parametrize(("kind", "form", "datatype", "without"), TENSORS, ids=IDS)
 def test_every_tensor_arrives_and_returns_as_the_runtime_has_it(
+    python: str,  # first: without it no server is started
     run_client: RunClient,
     server: Server,
-    python: str,
     kind: str,
     form: str,
     datatype: str,
@@ -66,7 +67,7 @@ def test_every_tensor_arrives_and_returns_as_the_runtime_has_it(
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("check", checks_of(SCRIPT))
 def test_the_client_finds_what_it_expects(
-    run_client: RunClient, python: str, kind: str, check: str
+    python: str, run_client: RunClient, kind: str, check: str
 ) -> None:
     (outcome,) = (
         outcome for outcome in run_client(python, SCRIPT, kind)["checks"] if outcome.name == check
