@@ -12,6 +12,7 @@ import asyncio
 import importlib
 import json
 import os
+import queue
 import sys
 from pathlib import Path
 
@@ -25,6 +26,7 @@ CASES = load_cases(Path(sys.argv[3]))
 IS_HTTP, IS_AIO = KIND.startswith("http"), KIND.endswith(".aio")
 OURS = "OIP_URL" not in os.environ
 IN_FLIGHT = 8
+ANSWER_S = 30
 # Inputs and outputs, each in binary or as JSON; gRPC has one form.
 FORMS = {
     "binary": (True, True),
@@ -147,6 +149,13 @@ def infer_refusal(model, inputs, **options):
 def extensions():
     described = client.get_server_metadata()
     return set(described["extensions"] if IS_HTTP else described.extensions)
+
+
+def has(extension):
+    """Whether the server declares it; a gateway must."""
+    declared = extension in extensions()
+    assert declared or not OURS, f"{extension} is not declared"
+    return declared
 
 
 def check_the_server_is_live_and_ready():
@@ -369,6 +378,52 @@ def check_declared_extensions_answer():
             assert refused[0] in known, f"{name}: {refused}"
 
 
+def as_json(name, *args):
+    """What a call that describes something answers, in the JSON form of both transports."""
+    options = {} if IS_HTTP else {"as_json": True}
+    return getattr(client, name)(*args, **options)
+
+
+def check_statistics_count_requests_rows_and_executions():
+    if not has("statistics"):
+        return
+
+    def counts():
+        (entry,) = as_json("get_inference_statistics", "perceptron", "1")["model_stats"]
+        success = entry["inference_stats"].get("success", {})
+        rows, executions = entry.get("inference_count", 0), entry.get("execution_count", 0)
+        return [int(number) for number in (success.get("count", 0), rows, executions)]
+
+    before = counts()
+    for name in ("perceptron of 1", "perceptron of 3"):
+        infer(case_named(name))
+    after = counts()
+    assert [b - a for a, b in zip(before, after, strict=True)] == [2, 4, 2], (before, after)
+
+
+def check_the_repository_lists_what_is_ready():
+    if not has("model_repository"):
+        return
+    index = as_json("get_model_repository_index")
+    models = {x["name"]: x for x in (index if IS_HTTP else index["models"])}
+    assert (models["pair"]["version"], models["pair"]["state"]) == ("1", "READY"), models["pair"]
+    assert len(models) >= len({case.model for case in CASES})
+
+
+def check_the_configuration_has_no_batch_dimension():
+    if not has("model_configuration"):
+        return
+    config = as_json("get_model_config", "many_INT16")
+    config = config.get("config", config)
+    assert (config["name"], config["max_batch_size"]) == ("many_INT16", 8), config
+    inputs = {x["name"]: (x["data_type"], [int(d) for d in x["dims"]]) for x in config["input"]}
+    assert inputs == {
+        "a": ("TYPE_INT16", [2]),
+        "b": ("TYPE_INT16", [1]),
+        "c": ("TYPE_INT16", [2, 3]),
+    }, config
+
+
 def check_compressed_requests_and_replies():
     case = case_named("perceptron of 8")
     for algorithm in ("gzip", "deflate"):
@@ -422,8 +477,6 @@ def _together(cases):
     if IS_HTTP:
         pending = [client.async_infer(case.model, tensors_in(case.inputs)) for case in cases]
         return [request.get_result() for request in pending]
-    import queue
-
     answers = queue.Queue()
     for index, case in enumerate(cases):
         client.async_infer(
@@ -431,9 +484,50 @@ def _together(cases):
             tensors_in(case.inputs),
             lambda result, error, index=index: answers.put((index, result, error)),
         )
-    found = sorted((answers.get(timeout=30) for _ in cases), key=lambda answer: answer[0])
+    found = sorted((answers.get(timeout=ANSWER_S) for _ in cases), key=lambda answer: answer[0])
     assert [error for _, _, error in found if error is not None] == []
     return [result for _, result, _ in found]
+
+
+def check_a_stream_answers_in_order_and_outlives_an_error():
+    if IS_HTTP:  # has no streams
+        return
+    first, last = case_named("one of 2"), case_named("many of 3")
+    requests = [
+        {"model_name": first.model, "inputs": tensors_in(first.inputs), "request_id": "a"},
+        {"model_name": "nope", "inputs": tensors_in(first.inputs), "request_id": "b"},
+        {"model_name": first.model, "inputs": tensors_in({"x": floats(1, 4)}), "request_id": "c"},
+        {"model_name": last.model, "inputs": tensors_in(last.inputs), "request_id": "d"},
+    ]
+    answers = _streamed_aio(requests) if IS_AIO else _streamed(requests)
+    assert [error is None for _, error in answers] == [True, False, False, True], answers
+    for case, (result, _), request_id in ((first, answers[0], "a"), (last, answers[3], "d")):
+        expect(result, case, exact=case.exact)
+        assert result.get_response().id == request_id
+    assert "unknown model: 'nope'" in answers[1][1].message(), answers[1]
+    assert "Expected [-1,3], got [1,4]" in answers[2][1].message(), answers[2]
+
+
+def _streamed(requests):
+    answers = queue.Queue()
+    client.start_stream(lambda result, error: answers.put((result, error)))
+    try:
+        for request in requests:
+            client.async_stream_infer(**request)
+        return [answers.get(timeout=ANSWER_S) for _ in requests]
+    finally:
+        client.stop_stream()
+
+
+def _streamed_aio(requests):
+    async def sent():
+        for request in requests:
+            yield request
+
+    async def answered():
+        return [answer async for answer in client.client.stream_infer(sent())]
+
+    return loop.run_until_complete(asyncio.wait_for(answered(), ANSWER_S))
 
 
 def report(group, name, action, *args):
