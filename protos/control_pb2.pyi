@@ -60,12 +60,14 @@ PROGRESSING: Phase
 PAUSED: Phase
 
 class Version(_message.Message):
-    __slots__ = ("version", "digest")
+    __slots__ = ("version", "digest", "override")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
+    OVERRIDE_FIELD_NUMBER: _ClassVar[int]
     version: str
     digest: str
-    def __init__(self, version: _Optional[str] = ..., digest: _Optional[str] = ...) -> None: ...
+    override: str
+    def __init__(self, version: _Optional[str] = ..., digest: _Optional[str] = ..., override: _Optional[str] = ...) -> None: ...
 
 class Command(_message.Message):
     __slots__ = ("id", "ts_ns", "actor", "origin", "model", "verb", "version", "steps", "weight", "hold_until_ns", "reason", "evidence_json", "expected_generation", "force", "rollout")

@@ -123,11 +123,11 @@ def _set_versions(message: pb.Deployment | pb.Revision, serving: Serving) -> Non
 
 
 def _version_to(version: Version) -> pb.Version:
-    return pb.Version(version=version.version, digest=version.digest)
+    return pb.Version(version=version.version, digest=version.digest, override=version.override)
 
 
 def _version_from(message: pb.Version) -> Version:
-    return Version(message.version, message.digest)
+    return Version(message.version, message.digest, message.override)
 
 
 def deployment_to_json(deployment: Deployment) -> dict[str, Any]:

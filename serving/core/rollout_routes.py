@@ -40,8 +40,10 @@ class RoutePlan:
 
 def wanted(deployment: Deployment, keep_previous: int) -> tuple[Version, ...]:
     """The versions a worker should hold, in the order in which to load them."""
-    previous = deployment.previous if keep_previous > 0 else None
-    versions = (deployment.stable, deployment.candidate, previous)
+    stable, previous = deployment.stable, deployment.previous if keep_previous > 0 else None
+    if stable is not None and previous is not None and previous.version == stable.version:
+        previous = None  # the same, configured otherwise; a worker holds one of both
+    versions = (stable, deployment.candidate, previous)
     return tuple(dict.fromkeys(version for version in versions if version is not None))
 
 
@@ -50,7 +52,7 @@ def plan(
 ) -> RoutePlan | None:
     """What a worker should route now, or None if it can serve nothing of this model.
 
-    loaded: version -> digest of what the worker holds. current: what it routes.
+    loaded: version -> build of what the worker holds. current: what it routes.
     """
     if deployment.stable is None:
         return None
@@ -96,4 +98,4 @@ def _named(made: RoutePlan, deployment: Deployment) -> list[Version]:
 
 
 def _holds(loaded: Mapping[str, str], version: Version) -> bool:
-    return loaded.get(version.version) == version.digest
+    return loaded.get(version.version) == version.build

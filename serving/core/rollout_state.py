@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, IntEnum, StrEnum
+from hashlib import sha256
 from itertools import pairwise
 
 HISTORY_MAX = 32  # revisions kept to undo and to show; the audit log has the rest
@@ -65,10 +66,26 @@ class Refusal(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """A version of a model; `digest` (sha256 of its manifest, hex) is its identity."""
+    """A version of a model; `digest` (sha256 of its manifest, hex) is its identity.
+
+    override: a configuration in JSON that a client laid over the version's own.
+    """
 
     version: str
     digest: str
+    override: str = ""
+
+    @property
+    def build(self) -> str:
+        """What a worker loads: the content, and how it is configured."""
+        if not self.override:
+            return self.digest
+        return f"{self.digest}+{sha256(self.override.encode()).hexdigest()[:16]}"
+
+
+def content_of(build: str) -> str:
+    """The digest of a build's manifest."""
+    return build.partition("+")[0]
 
 
 @dataclass(frozen=True, slots=True)

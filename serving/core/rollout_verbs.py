@@ -141,7 +141,8 @@ def _rollback(deployment: Deployment, command: Command) -> Deployment:
         deployment = _lift(deployment, previous.digest)
     if previous.digest in deployment.quarantined:
         raise _quarantined(command.model, previous)
-    deployment = _quarantine(deployment, stable)
+    if stable.digest != previous.digest:  # else only the configuration was another
+        deployment = _quarantine(deployment, stable)
     return replace(deployment, serving=Serving(stable=previous, previous=stable))
 
 
@@ -203,7 +204,7 @@ def _load(deployment: Deployment, command: Command) -> Deployment:
         )
     if version == stable:
         raise _inapplicable(f"version {version.version} of {command.model} already serves")
-    if version.version == stable.version:
+    if version.version == stable.version and version.digest != stable.digest:
         raise _other_content(command.model, stable)
     deployment = _admit(deployment, version, command)
     return replace(deployment, serving=Serving(stable=version, previous=stable))

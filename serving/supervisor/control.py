@@ -8,11 +8,22 @@ and never correctness.
 import asyncio
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from protos import channel_pb2
+from serving.core.config_override import merge_override
+from serving.core.errors import ServeError
 from serving.core.rollout_routes import wanted
-from serving.core.rollout_state import Accepted, Command, Deployment, Origin, Verb, Version
+from serving.core.rollout_state import (
+    Accepted,
+    Command,
+    Deployment,
+    Origin,
+    Verb,
+    Version,
+    content_of,
+)
 from serving.metrics import TRANSITIONS, Totals
 from serving.store.control_store import Applied, ControlStore
 from serving.store.files import StoreError
@@ -144,10 +155,10 @@ class Control:
         """A worker said something, or is gone."""
         if kind == "load_failed":
             failed = message.load_failed
-            version = Version(failed.version, failed.digest)
+            version = self._version(failed.model, failed.version, failed.digest)
             self.give_up_on(failed.model, version, failed.reason)
         elif kind == "loaded":
-            self._bytes.keep(message.loaded.digest)
+            self._bytes.keep(content_of(message.loaded.digest))
             self._ends_in_load.pop(message.loaded.digest, None)
         elif kind == "gone" and worker.loading and not worker.ended_as_told:
             self._suspect(*next(iter(worker.loading.items())))
@@ -160,14 +171,26 @@ class Control:
 
         A version that ends every worker that loads it would end them for ever.
         """
-        model, version = key[0], Version(key[1], digest)
+        model = key[0]
+        version = self._version(model, key[1], digest)
         wanted_now = self.wanted()
-        kept = {item: ends for item, ends in self._ends_in_load.items() if item in wanted_now}
+        kept = {
+            item: ends
+            for item, ends in self._ends_in_load.items()
+            if content_of(item) in wanted_now
+        }
         self._ends_in_load = {**kept, digest: kept.get(digest, 0) + 1}
         ends = self._ends_in_load[digest]
         if ends >= LOAD_ENDS_MAX and not any(item.serves(version, model) for item in self.workers):
             del self._ends_in_load[digest]
             self.give_up_on(model, version, f"{ends} workers ended while they loaded it")
+
+    def _version(self, model: str, version: str, build: str) -> Version:
+        """The version of which a worker speaks."""
+        for found in wanted(self.store.deployment(model), self._keep_previous):
+            if (found.version, found.build) == (version, build):
+                return found
+        return Version(version, content_of(build))
 
     def reconcile(self) -> None:
         """Take every worker one step closer to what is wanted."""
@@ -198,11 +221,17 @@ class Control:
     def _act(self, worker: Worker, step: Step) -> None:
         for model, version in step.loads:
             fetched = self._bytes.held[version.digest]
+            files = [file for file, _ in fetched.files]
+            settings = settings_document(fetched.manifest, files)
+            if version.override:
+                try:
+                    settings = merge_override(model, settings, version.override)
+                except ServeError as error:  # it was checked before; the registry is another now
+                    give_up = partial(self.give_up_on, model, version, error.message)
+                    asyncio.get_running_loop().call_soon(give_up)
+                    continue
             message = load_message(
-                model,
-                version,
-                [(file.name, file.bytes) for file, _ in fetched.files],
-                settings_document(fetched),
+                model, version, [(file.name, file.bytes) for file in files], settings
             )
             worker.tell(message, [descriptor for _, descriptor in fetched.files])
         for model, name in step.unloads:
@@ -229,7 +258,7 @@ class Control:
     def _somewhere(self, version: Version, model: str) -> bool:
         key = (model, version.version)
         return any(
-            worker.serves(version, model) or worker.loading.get(key) == version.digest
+            worker.serves(version, model) or worker.loading.get(key) == version.build
             for worker in self.workers
         )
 

@@ -9,7 +9,7 @@ which verifies every byte on its way into sealed memory.
 import contextlib
 import os
 import shutil
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -146,9 +146,12 @@ def _exactly(source: Source, model: str, version: Version) -> Fetched:
     return fetched
 
 
-def settings_document(fetched: Fetched) -> dict[str, Any]:
-    """How a worker should serve a version, from its manifest; null means the worker's default."""
-    manifest, serving = fetched.manifest, fetched.manifest.serving
+def settings_document(manifest: Manifest, files: Iterable[ManifestFile]) -> dict[str, Any]:
+    """How a worker should serve a version, from its manifest; null means the worker's default.
+
+    files: those that the worker gets.
+    """
+    serving = manifest.serving
     golden = manifest.file(FileRole.GOLDEN)
     return {
         **{key: serving.get(key) for key in SERVING_KEYS},
@@ -156,7 +159,7 @@ def settings_document(fetched: Fetched) -> dict[str, Any]:
         "inputs": _specs(manifest.inputs),
         "outputs": _specs(manifest.outputs),
         "golden": golden.name if golden else None,
-        "roles": {file.name: file.role.value for file, _ in fetched.files},
+        "roles": {file.name: file.role.value for file in files},
     }
 
 

@@ -12,7 +12,7 @@ from collections.abc import Container, Mapping
 from dataclasses import dataclass
 
 from serving.core.rollout_routes import RoutePlan, plan, wanted
-from serving.core.rollout_state import Deployment, Version
+from serving.core.rollout_state import Deployment, Version, content_of
 from serving.supervisor.worker_state import Key, Worker, WorkerState
 
 
@@ -64,7 +64,7 @@ def _loads(
             key = (deployment.model, version.version)
             if key in worker.loading or worker.serves(version, deployment.model):
                 continue
-            if key in worker.loaded:
+            if key in worker.loaded and not _same_content(worker, key, version):
                 if not _in_use(worker, key):
                     in_the_way.append(key)
             elif version.digest in desired.available and not _waits(worker, key, version, now):
@@ -72,9 +72,14 @@ def _loads(
     return tuple(loads), tuple(in_the_way)
 
 
+def _same_content(worker: Worker, key: Key, version: Version) -> bool:
+    """Whether only the configuration differs: then it is loaded over what serves."""
+    return content_of(worker.loaded[key].digest) == version.digest
+
+
 def _waits(worker: Worker, key: Key, version: Version, now: float) -> bool:
     failure = worker.failed.get(key)
-    return failure is not None and failure.digest == version.digest and now < failure.retry_at
+    return failure is not None and failure.digest == version.build and now < failure.retry_at
 
 
 def _routes(worker: Worker, desired: Desired) -> dict[str, RoutePlan]:
@@ -91,7 +96,7 @@ def _stables_settled(worker: Worker, desired: Desired) -> bool:
         if stable is None or worker.serves(stable, deployment.model):
             continue
         failure = worker.failed.get((deployment.model, stable.version))
-        failed = failure is not None and failure.digest == stable.digest
+        failed = failure is not None and failure.digest == stable.build
         if not failed and stable.digest not in desired.hopeless:
             return False
     return True

@@ -8,12 +8,21 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable
+from typing import Any
 
 from registry_client import RegistryError, Source
 from serving.core.rollout_state import Command, Deployment, Origin, Refused, Verb, Version
 from serving.store.files import StoreError
 from serving.supervisor.control import Control
-from serving.supervisor.models import CHAMPION, Champion, Look, look, newest, resolve
+from serving.supervisor.models import (
+    CHAMPION,
+    Champion,
+    Look,
+    look,
+    newest,
+    resolve,
+    settings_document,
+)
 from serving.supervisor.say import say
 
 FIRST_LOOK_S_MAX = 2.0  # a registry that hangs must not keep the last good state from serving
@@ -73,6 +82,15 @@ class RegistryFollower:
     async def newest(self, model: str) -> Version:
         """The champion, else the highest version. Raises: RegistryError or OSError."""
         return await asyncio.to_thread(lambda: newest(self.source(), model))
+
+    async def settings(self, model: str, version: str) -> dict[str, Any]:
+        """How a version is served by itself. Raises: RegistryError or OSError."""
+
+        def read() -> dict[str, Any]:
+            manifest = self.source().manifest(model, version)
+            return settings_document(manifest, manifest.files)
+
+        return await asyncio.to_thread(read)
 
     def look_soon(self) -> None:
         """Do not wait for the next poll."""

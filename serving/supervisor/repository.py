@@ -8,11 +8,13 @@ import asyncio
 import time
 import uuid
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from protos import inference_pb2 as pb
 from registry_client import NotFound, RegistryError, check_model_name
-from serving.core.errors import InvalidRequest, Overloaded, ServeError, UnknownModel, Unsupported
+from serving.core.config_override import merge_override, override_parameter
+from serving.core.errors import InvalidRequest, Overloaded, ServeError, UnknownModel
 from serving.core.rollout_state import Command, Deployment, Origin, Refused, Verb, Version
 from serving.store.files import StoreError
 from serving.supervisor.control import Control
@@ -20,6 +22,7 @@ from serving.supervisor.registry import RegistryFollower
 
 REGISTRY_S_MAX = 5.0  # an index tells what is known when the registry takes longer
 LIVE_S_MAX = 300.0  # a large model on a slow disk
+OVERRIDE_CHARACTERS_MAX = 16 * 1024  # it is kept with the state, and in the history of it
 NOT_EXPLICIT = "explicit model load / unload is not allowed if polling is enabled"
 
 
@@ -73,10 +76,13 @@ class Repository:
     async def load(self, request: pb.RepositoryModelLoadRequest) -> pb.RepositoryModelLoadResponse:
         """Serve the champion, else the newest version; returns when every worker does."""
         model = self._check(request.repository_name, request.model_name)
-        if request.parameters:
-            name = next(iter(sorted(request.parameters)))
-            raise Unsupported(f"load parameter '{name}' is not supported; push a new version")
-        version = await self._newest(model)
+        override = override_parameter(
+            {
+                name: getattr(value, value.WhichOneof("parameter_choice") or "string_param")
+                for name, value in request.parameters.items()
+            }
+        )
+        version = await self._configured(model, await self._newest(model), override)
         command = self._command(Verb.LOAD, model, version)
         deployment = self._control.store.deployment(model)
         if version != deployment.stable or deployment.candidate is not None:
@@ -114,6 +120,22 @@ class Repository:
             raise UnknownModel(f"failed to load '{model}', {error}") from error
         except (RegistryError, OSError) as error:
             raise InvalidRequest(f"failed to load '{model}', {error}") from error
+
+    async def _configured(self, model: str, version: Version, override: str) -> Version:
+        """Raises: InvalidRequest if the version cannot be served so."""
+        if not override:
+            return version
+        if len(override) > OVERRIDE_CHARACTERS_MAX:
+            raise InvalidRequest(
+                f"load parameter 'config' has at most {OVERRIDE_CHARACTERS_MAX} characters, "
+                f"got {len(override)}"
+            )
+        try:
+            settings = await self._registry.settings(model, version.version)
+        except (RegistryError, OSError) as error:
+            raise InvalidRequest(f"failed to load '{model}', {error}") from error
+        merge_override(model, settings, override)
+        return replace(version, override=override)
 
     def _command(self, verb: Verb, model: str, version: Version | None) -> Command:
         return Command(

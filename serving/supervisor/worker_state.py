@@ -35,7 +35,7 @@ class WorkerState(Enum):
 
 @dataclass(frozen=True, slots=True)
 class LoadedVersion:
-    digest: str
+    digest: str  # of the build
     load_ns: int
     batchable: bool
 
@@ -86,12 +86,12 @@ class Worker:
         return self.stop_reason in {"drained", "stopped"}
 
     def holds(self, model: str) -> dict[str, str]:
-        """version -> digest of what it has loaded of a model."""
+        """version -> build of what it has loaded of a model."""
         return {v: item.digest for (m, v), item in self.loaded.items() if m == model}
 
     def serves(self, version: Version, model: str) -> bool:
         item = self.loaded.get((model, version.version))
-        return item is not None and item.digest == version.digest
+        return item is not None and item.digest == version.build
 
     def tell(self, message: pb.ToWorker, fds: Sequence[int] = ()) -> None:
         """Queue a packet; note what it means for the worker. fds: duplicated, stay the caller's."""
@@ -212,7 +212,7 @@ def load_message(
         load=pb.Load(
             model=model,
             version=version.version,
-            digest=version.digest,
+            digest=version.build,
             files=[pb.File(name=name, size=size) for name, size in files],
             settings_json=json.dumps(settings).encode(),
         )

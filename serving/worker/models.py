@@ -14,6 +14,7 @@ from eventlog.settings import LogSettings
 from protos import channel_pb2 as pb
 from serving.core.model_config import config_document
 from serving.core.queue_settings import QueueSettings
+from serving.core.rollout_state import content_of
 from serving.core.routing import Arm, Route, RoutingTable, make_route
 from serving.metrics import MetricsSlab
 from serving.worker.counters import VersionMetrics
@@ -51,7 +52,9 @@ class ModelShelf:
         self._runners = ThreadPoolExecutor(RUN_THREADS, "driftgate-run")
         self._loader = ThreadPoolExecutor(1, "driftgate-load")
         self.versions: dict[Key, Version] = {}
+        self._replaced: set[Version] = set()
         self._leaving: set[Version] = set()
+        self._farewells: set[asyncio.Task[None]] = set()
 
     async def load(self, load: pb.Load, fds: Sequence[int]) -> pb.FromWorker:
         """Load a version from its descriptors, which are closed here; the answer to send."""
@@ -125,19 +128,23 @@ class ModelShelf:
         )
 
     def _shelve(self, load: pb.Load, loaded: LoadedSession, settings: Mapping[str, Any]) -> None:
+        digest = content_of(load.digest)
         tap = LogTap(
             self._journal,
             loaded.signature,
-            load.digest,
+            digest,
             LogMode(settings.get("log_mode") or self._log_settings.mode),
             _rate(settings.get("sample_rate"), self._log_settings.sample_rate),
             self._chance,
         )
+        replaced = self.versions.get((load.model, load.version))
+        if replaced is not None:  # it serves on until the next routing table
+            self._replaced.add(replaced)
         self.versions[load.model, load.version] = Version(
             self._loop,
             time.monotonic_ns,
             loaded.signature,
-            load.digest,
+            digest,
             loaded.session,
             self._runners,
             self._plane.admission,
@@ -156,10 +163,21 @@ class ModelShelf:
         key = (unload.model, unload.version)
         version = self.versions.pop(key, None)
         if version is not None:
-            self._leaving.add(version)
+            await self._leave(version)
+        return pb.FromWorker(unloaded=pb.Unloaded(model=unload.model, version=unload.version))
+
+    def _leave(self, version: Version) -> "asyncio.Task[None]":
+        """Its rows are still to come, as long as it answers."""
+
+        async def leave() -> None:
             await version.drained()
             self._leaving.discard(version)
-        return pb.FromWorker(unloaded=pb.Unloaded(model=unload.model, version=unload.version))
+
+        self._leaving.add(version)
+        task = self._loop.create_task(leave())
+        self._farewells.add(task)
+        task.add_done_callback(self._farewells.discard)
+        return task
 
     def apply(self, table: pb.SetRoutes) -> pb.FromWorker:
         """Replace the routing table; arms that are not loaded get no traffic."""
@@ -169,6 +187,8 @@ class ModelShelf:
             if route is not None:
                 routes[message.model] = route
         self._plane.table = RoutingTable(table.epoch, routes)
+        while self._replaced:
+            self._leave(self._replaced.pop())
         return pb.FromWorker(routes_applied=pb.RoutesApplied(epoch=table.epoch))
 
     def _route(self, message: pb.Route) -> Route[Version] | None:
@@ -193,19 +213,23 @@ class ModelShelf:
             rows[model] = rows.get(model, 0) + version.batcher.queue.rows_queued
         return rows
 
+    def _answering(self) -> list[Version]:
+        """Every version that may still have requests."""
+        return [*self.versions.values(), *self._replaced, *self._leaving]
+
     def oldest_ts_ns(self, now_ns: int) -> int:
         """Every row offered to the log from now on arrived then, or later."""
-        stamps = [version.oldest_ts_ns() for version in (*self.versions.values(), *self._leaving)]
+        stamps = [version.oldest_ts_ns() for version in self._answering()]
         return min((ts for ts in stamps if ts is not None), default=now_ns)
 
     def stop_holding(self) -> None:
         """The worker drains: nobody is to wait for company."""
-        for version in self.versions.values():
+        for version in self._answering():
             version.batcher.stop_holding()
 
     async def drained(self) -> None:
         """Wait until every version has answered everything."""
-        for version in list(self.versions.values()):
+        for version in self._answering():
             await version.drained()
 
     def close(self) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from typing import Any
@@ -198,6 +199,54 @@ def test_under_explicit_control_clients_load_and_unload(
     audited = json.dumps(gateway.admin.audit())
     assert "LOAD" in audited.upper()
     assert "UNLOAD" in audited.upper()
+
+
+@pytest.mark.parametrize("protocol", CLIENTS)
+def test_a_configuration_is_laid_over_a_version_under_load_until_the_next_load(
+    explicit: FakeGateway, protocol: str
+) -> None:
+    def rows_max(asker: Client) -> int:
+        found = asker.ask("get_model_config", "digits")
+        return int((found["config"] if protocol == "grpc" else found)["max_batch_size"])
+
+    failed: list[str] = []
+    stop = threading.Event()
+
+    def ask_on() -> None:
+        with client(explicit, protocol) as other:
+            while not stop.is_set():
+                try:
+                    other.infer(1)
+                except (InferenceServerException, AssertionError) as error:
+                    failed.append(str(error))
+
+    with client(explicit, protocol) as asker:
+        asker.client.load_model("digits")
+        own = rows_max(asker)
+        assert own > 2
+        askers = [threading.Thread(target=ask_on) for _ in range(2)]
+        for each in askers:
+            each.start()
+        try:
+            for _ in range(3):
+                asker.client.load_model("digits", config='{"max_batch_size": "2"}')
+                assert rows_max(asker) == 2
+                with pytest.raises(InferenceServerException, match="batch-size must be <= 2"):
+                    asker.infer(3)
+                asker.client.load_model("digits")
+                assert rows_max(asker) == own
+                asker.infer(3)
+        finally:
+            stop.set()
+            for each in askers:
+                each.join()
+        assert failed == []
+        with pytest.raises(InferenceServerException, match="optimization"):
+            asker.client.load_model("digits", config='{"optimization": {"priority": 1}}')
+        with pytest.raises(InferenceServerException, match="are verified"):
+            asker.client.load_model("digits", config="{}", files={"file:1/model.onnx": b"x"})
+        assert explicit.tell("UNDO")["accepted"]
+        assert rows_max(asker) == 2
 
 
 @pytest.mark.parametrize("protocol", CLIENTS)

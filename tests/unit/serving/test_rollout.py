@@ -6,6 +6,7 @@ from itertools import count
 import pytest
 
 from serving.core.rollout import HOLD_NS, fold, undo_line
+from serving.core.rollout_routes import wanted
 from serving.core.rollout_state import (
     Accepted,
     Command,
@@ -18,6 +19,7 @@ from serving.core.rollout_state import (
     Repeated,
     Verb,
     Version,
+    content_of,
     problems,
 )
 
@@ -300,6 +302,21 @@ def test_load_serves_a_version_at_once_and_keeps_the_one_before_it(story: Story)
     assert story.refuses(Verb.LOAD, other).refusal is Refusal.INVALID
     story.does(Verb.START, V3)
     assert "promote or abort" in story.refuses(Verb.LOAD, V1).sentence
+
+
+def test_a_load_with_another_configuration_takes_the_place_of_the_same_version(
+    story: Story,
+) -> None:
+    other = replace(V1, override='{"max_batch_size": 2}')
+    story.does(Verb.LOAD, other)
+    assert (story.digits.stable, story.digits.previous) == (other, V1)
+    assert wanted(story.digits, keep_previous=1) == (other,)
+    assert story.digits.stable is not None
+    assert story.digits.stable.build != V1.build == V1.digest
+    assert content_of(other.build) == V1.digest
+    story.does(Verb.ROLLBACK)
+    assert (story.digits.stable, story.digits.quarantined) == (V1, ())
+    assert problems(story.digits) == []
 
 
 def test_load_brings_no_quarantined_version_in(story: Story) -> None:
