@@ -6,7 +6,6 @@ so each runs in a task of its own; the worker that asked bounds how many there a
 
 import asyncio
 import os
-import sys
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from protos import inference_pb2 as pb
 from serving.channel import PACKET_BYTES_MAX
 from serving.core.errors import InvalidRequest, ServeError
 from serving.core.message_json import to_plain
+from serving.supervisor.say import say
 from serving.supervisor.worker_state import Worker
 
 _OVERHEAD_BYTES = 4096  # of a packet, beside the reply
@@ -61,7 +61,7 @@ class ClientDesk:
         except ServeError as error:
             _tell(worker, _refusal(ask.id, error))
         except Exception:  # a fault in one answer must not cost the others
-            _say(traceback.format_exc())
+            say(traceback.format_exc())
             _tell(worker, _refusal(ask.id, ServeError("internal error")))
         else:
             _tell_reply(worker, ask.id, reply)
@@ -135,7 +135,3 @@ def _tell_reply(worker: Worker, number: int, reply: bytes) -> None:
 
 def _tell(worker: Worker, answer: channel_pb2.Answer, *fds: int) -> None:
     worker.tell(channel_pb2.ToWorker(answer=answer), fds)
-
-
-def _say(line: str) -> None:
-    print(f"gateway: {line}", file=sys.stderr, flush=True)

@@ -100,8 +100,11 @@ class Version:
                 first = tap.number(batch.rows)
                 for task, start in zip(batch.members, batch.starts, strict=True):
                     task.prediction_id = tap.prediction_id(task.ts_ns, first + start)
-            except Exception:  # the log must never fail a prediction
+            except Exception:  # the log must never fail a prediction, unless that was asked for
                 log.exception("rows could not be numbered")
+                if tap.mode is LogMode.DURABLE:
+                    self._refuse_uncommitted(batch, release)
+                    return
                 numbered = False
         cut = BatchOutputs(self.signature, outputs)
         if numbered and tap.mode is LogMode.DURABLE:
@@ -197,24 +200,33 @@ class Version:
             self._uncommitted -= 1
             if not self._uncommitted:
                 self._committed.set()
+            if error is not None:
+                self._refuse_uncommitted(batch, release)
+                return
             if release is not None:
                 release()
-            if error is None:
-                self._answer(batch, outputs, times)
-                return
-            for task in batch.members:
-                if task.state is _DONE:
-                    self._free(task)
-                    self._refuse(
-                        task,
-                        LogUnavailable("the prediction log could not commit this prediction"),
-                    )
+            self._answer(batch, outputs, times)
 
         def done(error: Exception | None) -> None:
             self._loop.call_soon_threadsafe(on_loop, error)
 
         rows = self._rows(batch, inputs, outputs.arrays, Status.OK)
-        self._tap.keep_durably(first, rows, batch.members[0].arm, done)
+        try:
+            self._tap.keep_durably(first, rows, batch.members[0].arm, done)
+        except Exception as error:  # closed, say: nothing will call `done`
+            log.exception("rows could not be logged")
+            on_loop(error)
+
+    def _refuse_uncommitted(self, batch: Batch[Task], release: Release | None) -> None:
+        """Mode durable: no reply without its commit."""
+        if release is not None:
+            release()
+        for task in batch.members:
+            if task.state is _DONE:
+                self._free(task)
+                self._refuse(
+                    task, LogUnavailable("the prediction log could not commit this prediction")
+                )
 
     def member_failed(self, task: Task, error: ServeError, *, ran: bool) -> None:
         """Answer a member that got no prediction; one that ran is in the log as failed."""

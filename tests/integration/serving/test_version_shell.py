@@ -10,7 +10,7 @@ import pytest
 
 from serving.core.admission import Admission
 from serving.core.datatypes import Datatype
-from serving.core.errors import ModelFailed
+from serving.core.errors import LogUnavailable, ModelFailed
 from serving.core.queue_settings import QueueSettings
 from serving.core.request import PLAIN
 from serving.core.routing import Arm
@@ -35,10 +35,10 @@ class Session:
 class BrokenTap:
     """A log that numbers, or keeps, nothing."""
 
-    numbers, mode = True, LogMode.ASYNC
+    numbers = True
 
-    def __init__(self, breaks):
-        self._breaks = breaks
+    def __init__(self, breaks, mode=LogMode.ASYNC):
+        self._breaks, self.mode = breaks, mode
 
     def number(self, rows):
         if self._breaks == "number":
@@ -50,6 +50,8 @@ class BrokenTap:
 
     def keep(self, *_):
         raise RuntimeError("closed")
+
+    keep_durably = keep
 
 
 class Waiter:
@@ -94,5 +96,33 @@ def test_a_log_that_breaks_keeps_no_answer_back(breaks):
         assert waiters[2].answers == [[[-2.0, -2.0]]]
         assert (admission.rows, admission.bytes) == (0, 0)
         assert problems == []
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("breaks", ["number", "keep"])
+def test_a_durable_version_answers_nothing_that_its_log_did_not_take(breaks):
+    async def main():
+        loop = asyncio.get_running_loop()
+        admission = Admission(10, 1000, 10)
+        with ThreadPoolExecutor(1) as executor:
+            version = Version(
+                loop, time.monotonic_ns, Signature("m", "1", (X,), (Y,), 4), "d", Session(),
+                executor, admission, MagicMock(), BrokenTap(breaks, LogMode.DURABLE), {},
+                QueueSettings(), inline=True, run_ns=0,
+            )  # fmt: skip
+            arm = Arm(version, "1", "stable", "", 100)
+            waiters = [Waiter() for _ in range(2)]
+            for waiter in waiters:
+                admission.hold_rows(1)
+                admission.hold_bytes(COST_BYTES)
+                array = np.ones((1, 2), np.float32)
+                version.submit(
+                    Task(version, arm, waiter, [array], 1, PLAIN, (), COST_BYTES, 0, 0, 0, 2**62)
+                )
+            async with asyncio.timeout(20):
+                await version.drained()
+        assert [[type(a) for a in waiter.answers] for waiter in waiters] == [[LogUnavailable]] * 2
+        assert (admission.rows, admission.bytes) == (0, 0)
 
     asyncio.run(main())
