@@ -6,10 +6,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 READY_S = 60.0
 
@@ -38,18 +39,31 @@ def free_ports(count: int) -> list[int]:
 
 
 @contextmanager
-def running(model: bytes, *, workers: int, core: int | None) -> Iterator[Gateway]:
-    """Serve `model` as `bench` with everything on; stops the gateway at the end."""
+def running(
+    model: bytes,
+    *,
+    workers: int,
+    core: int | None,
+    beside: Mapping[str, bytes] = MappingProxyType({}),
+) -> Iterator[Gateway]:
+    """Serve `model` as `bench` with everything on; stops the gateway at the end.
+
+    beside: other models in the registry, which clients may load and unload.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.onnx"
-        path.write_bytes(model)
         state = ["--state-dir", f"{folder}/state"]
         driftgate = [sys.executable, "-m", "driftgate"]
-        push = ["model", "push", "bench", str(path), "--alias", "champion"]
-        subprocess.run([*driftgate, *push, *state], check=True, stdout=subprocess.DEVNULL)
+        for name, data in {"bench": model, **beside}.items():
+            path = Path(folder) / f"{name}.onnx"
+            path.write_bytes(data)
+            push = ["model", "push", name, str(path), "--alias", "champion", *state]
+            subprocess.run([*driftgate, *push], check=True, stdout=subprocess.DEVNULL)
+            path.unlink()
         http_port, grpc_port, metrics_port, admin_port = free_ports(4)
         pin = [] if core is None else ["taskset", "-c", str(core)]
         serve = [*pin, *driftgate, "serve", *state, "--gateway-workers", str(workers)]
+        if beside:
+            serve += ["--compat-model-control", "explicit"]
         for name, port in (
             ("http", http_port),
             ("grpc", grpc_port),
@@ -60,7 +74,9 @@ def running(model: bytes, *, workers: int, core: int | None) -> Iterator[Gateway
         log = (Path(folder) / "gateway.log").open("w+")
         process = subprocess.Popen(serve, stdout=log, stderr=subprocess.STDOUT)
         try:
-            _wait_ready(http_port, process)
+            if beside:
+                _await(http_port, process, "POST", "/v2/repository/models/bench/load")
+            _await(http_port, process, "GET", "/v2/models/bench/ready")
             yield Gateway(process.pid, http_port, grpc_port)
         except Exception:
             log.seek(0)
@@ -72,14 +88,15 @@ def running(model: bytes, *, workers: int, core: int | None) -> Iterator[Gateway
             log.close()
 
 
-def _wait_ready(port: int, process: "subprocess.Popen[bytes]") -> None:
+def _await(port: int, process: "subprocess.Popen[bytes]", method: str, path: str) -> None:
+    """Ask until the answer is 200."""
     deadline = time.monotonic() + READY_S
     while time.monotonic() < deadline:
         if process.poll() is not None:
             raise RuntimeError(f"the gateway ended with {process.returncode} before it was ready")
         try:
-            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
-            connection.request("GET", "/v2/models/bench/ready")
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+            connection.request(method, path, b"{}" if method == "POST" else None)
             if connection.getresponse().status == 200:
                 return
         except OSError:

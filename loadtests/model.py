@@ -1,4 +1,4 @@
-"""The benchmark's model: an MLP of 30 features, 64 and 32 hidden units, 2 outputs."""
+"""The benchmarks' models: an MLP of 30 features, 64 and 32 hidden units, 2 outputs; a large one."""
 
 import itertools
 
@@ -34,6 +34,23 @@ def mlp(seed: int = 0) -> bytes:
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", FEATURES])],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", LAYERS[-1]])],
         weights,
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    return bytes(model.SerializeToString())
+
+
+def dense(megabytes: int) -> bytes:
+    """One layer of so many MB: `x` FP32 (-1, 1000) to `y`."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    rows, columns = 1000, megabytes * 250
+    weight = np.zeros((rows, columns), np.float32)
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "w"], ["y"])],
+        "dense",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", rows])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", columns])],
+        [numpy_helper.from_array(weight, "w")],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     return bytes(model.SerializeToString())

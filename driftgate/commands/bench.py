@@ -1,4 +1,4 @@
-"""`driftgate bench model|log`: what a request costs, and what the monitor can take."""
+"""`driftgate bench model|log|load`: what a request costs, a monitor takes, a load disturbs."""
 
 import argparse
 import json
@@ -26,6 +26,16 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         parents=[common_options()],
     )
     log.set_defaults(run=run_log)
+
+    load = verbs.add_parser(
+        "load",
+        help="p99 of predictions while a large model is loaded beside them",
+        parents=[common_options()],
+    )
+    load.add_argument("--pairs", type=int, default=10, help="of windows, 2 to 10")
+    load.add_argument("--seconds", type=float, default=4.0, help="of one window")
+    load.add_argument("--megabytes", type=int, default=200, help="of the large model")
+    load.set_defaults(run=run_load)
 
 
 PROGRAMS = {"wrk": "apt-get install wrk", "taskset": "apt-get install util-linux"}
@@ -92,4 +102,22 @@ def run_log(args: argparse.Namespace) -> int:
 
     result = measure()
     print(json.dumps(result, indent=2) if args.output == "json" else result["text"])
+    return 0
+
+
+def run_load(args: argparse.Namespace) -> int:
+    if not 2 <= args.pairs <= 10 or args.seconds <= 0 or args.megabytes < 1:
+        raise CliError("--pairs is 2 to 10, --seconds and --megabytes above 0", code=Exit.USAGE)
+    from loadtests.bench_load import measure
+
+    result = measure(args.pairs, args.seconds, args.megabytes)
+    if args.output == "json":
+        print(json.dumps(result, indent=2))
+        return 0
+    low, high = result["ratio_95"]
+    print(f"1,000 predictions/s, {result['loads']} loads of {result['big_mb']} MB beside them")
+    print(f"  failed           {result['failed']:8d}")
+    print(f"  p99, quiet       {result['p99_ms_quiet']:8.2f} ms")
+    print(f"  p99, loading     {result['p99_ms_loading']:8.2f} ms")
+    print(f"  ratio            {result['ratio']:8.2f} ({low:.2f} to {high:.2f}, 95 %)")
     return 0

@@ -30,3 +30,11 @@ def test_the_model_benchmark_measures_a_checked_gateway():
 @pytest.mark.ci
 def test_the_log_benchmark_counts_values():
     assert "M values/s" in bench("log")["text"]
+
+
+@pytest.mark.ci
+def test_the_load_benchmark_loads_beside_predictions_that_do_not_fail():
+    result = bench("load", "--pairs", "2", "--seconds", "1", "--megabytes", "20")
+    assert result["failed"] == 0
+    assert result["loads"] >= 2
+    assert result["p99_ms_loading"] > 0
