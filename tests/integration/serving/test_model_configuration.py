@@ -142,7 +142,7 @@ def repository(tmp_path):
 def test_a_config_pbtxt_reaches_the_worker_with_its_warm_up_data(repository, start_worker):
     source = TritonRepository(repository)
     with fetch(source, "m", "1", ROLES) as fetched:
-        settings = settings_document(fetched)
+        settings = settings_document(fetched.manifest, [file for file, _ in fetched.files])
         files = {file.name: fetched.read(file.name) for file, _ in fetched.files[1:]}
     assert list(files) == ["warmup/rows"]
     worker = start_worker()
