@@ -17,6 +17,7 @@ from serving.core.admission import JSON_BYTES_FACTOR
 from serving.core.errors import ServeError, Unsupported
 from serving.core.inflate import inflate
 from serving.core.json_codec_reply import BatchOutputs
+from serving.core.request import check_routing_key
 from serving.core.request_head import check_encoding
 from serving.core.routing import Arm
 from serving.core.v1_codec import V1Request, encode_reply
@@ -38,11 +39,13 @@ _UNSUPPORTED = {
 class Prediction:
     """One V1 request: the data plane's waiter, and an awaitable for the endpoint."""
 
-    __slots__ = ("_by_row", "_future", "_request")
+    __slots__ = ("_by_row", "_future", "_routing_key")
     protocol = "http"
 
     def __init__(self, request: Request, future: "asyncio.Future[Response]") -> None:
-        self._request, self._future = request, future
+        """Raises: InvalidRequest for a routing key that is too long."""
+        self._routing_key = check_routing_key(request.headers.get("x-routing-key", ""))
+        self._future = future
         self._by_row = True
 
     def parse(self, body: bytes, depth_max: int) -> V1Request:
@@ -52,7 +55,7 @@ class Prediction:
         return parsed
 
     def routing_key(self) -> str:
-        return self._request.headers.get("x-routing-key", "")
+        return self._routing_key
 
     def succeed(self, task: Task, outputs: BatchOutputs, start: int, stop: int) -> None:
         headers = {"x-model-version": task.version.signature.version}

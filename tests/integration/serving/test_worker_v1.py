@@ -122,6 +122,14 @@ def test_headers_set_deadline_and_encoding(shared_worker):
     assert (status, reply) == (200, {"predictions": [[1]]})
 
 
+def test_a_routing_key_that_is_too_long_is_refused_also_where_nothing_is_split(shared_worker):
+    instances = {"instances": [[1, 2, 3]]}
+    assert predict(shared_worker, "identity", instances, x_routing_key="k" * 1024)[0] == 200
+    status, reply, _ = predict(shared_worker, "identity", instances, x_routing_key="k" * 1025)
+    assert status == 400
+    assert "at most 1024 characters, got 1025" in reply["error"]
+
+
 def test_the_routing_key_chooses_the_version(start_worker):
     worker = start_worker()
     for version, factor in (("1", 1.0), ("2", 2.0)):
