@@ -21,6 +21,9 @@ settings.load_profile("driftgate")
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("driftgate")
     group.addoption("--openapi-cases", type=int, default=2000, help="cases that schemathesis makes")
+    group.addoption(
+        "--openapi-seed", type=int, default=20261128, help="what schemathesis draws from; 0: chance"
+    )
     group.addoption("--fuzz-seconds", type=int, default=60, help="how long each fuzzer runs")
 
 

@@ -14,10 +14,12 @@ from serving.core.request import (
     ROUTING_KEY_BYTES_MAX,
     TIMEOUT_US_MAX,
 )
+from serving.core.request_head import COUNT_DIGITS_MAX
 from serving.settings import LimitSettings
 
 LABELS_MAX = 65_536  # of one request
 CATEGORY_CHARACTERS_MAX = 1024
+_COUNT_MAX = 10 ** (COUNT_DIGITS_MAX - 1) - 1  # of a header
 _NAME = "^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$"
 _VERSION = "^[1-9][0-9]{0,17}$"
 _ANYTHING: Node = {}
@@ -252,7 +254,7 @@ def parameters_of() -> Node:
         "version": _in_path("version", _VERSION),
         "Inference-Header-Content-Length": _in_header(
             "Inference-Header-Content-Length",
-            number | {"maximum": 10**19 - 1},
+            number | {"maximum": _COUNT_MAX},
             "bytes of the JSON before binary tensors; 0 for a body that is one tensor",
         ),
         "Content-Encoding": _in_header(
@@ -265,7 +267,7 @@ def parameters_of() -> Node:
         ),
         "x-request-timeout-ms": _in_header(
             "x-request-timeout-ms",
-            number | {"maximum": 10**11 - 1},
+            number | {"maximum": _COUNT_MAX},
             "an answer that would come later is refused at once; 0 is none",
         ),
     }

@@ -59,7 +59,7 @@ def _endpoint(desk: Desk, admission: Admission, method: str, build: Build) -> En
         document: Any = {}
         if request.method == "POST":
             async with body_of(request, admission) as body:
-                document = parse_json(body, JSON_DEPTH_MAX) if body.strip() else {}
+                document = parse_json(body, JSON_DEPTH_MAX) if body else {}
         if not isinstance(document, dict):
             raise InvalidRequest("the request body must be a JSON object")
         message = build(request.path_params, document)
