@@ -24,6 +24,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--openapi-seed", type=int, default=20261128, help="what schemathesis draws from; 0: chance"
     )
+    group.addoption(
+        "--fuzz-seed", type=int, default=20261128, help="what fuzzers draw from; 0: chance"
+    )
     group.addoption("--fuzz-seconds", type=int, default=60, help="how long each fuzzer runs")
 
 

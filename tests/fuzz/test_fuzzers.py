@@ -58,7 +58,7 @@ def runs(
     """All fuzzers, two at a time."""
     require_module("atheris")
     seconds = request.config.getoption("fuzz_seconds")
-    seed = random.getrandbits(31) | 1  # 0 would be the time
+    seed = request.config.getoption("fuzz_seed") or random.getrandbits(31) | 1
     print(f"libFuzzer seed {seed}")
     with ThreadPoolExecutor(min(2, os.cpu_count() or 1)) as pool:
         folders = {target: tmp_path_factory.mktemp(target) for target in TARGETS}
