@@ -103,14 +103,6 @@ class DeadlineExceeded(ServeError):
     reason = Reason.DEADLINE
 
 
-class Cancelled(ServeError):
-    """The caller left; nobody reads this answer."""
-
-    http_status = 499
-    grpc_status = GrpcStatus.CANCELLED
-    reason = Reason.CANCELLED
-
-
 class ModelFailed(ServeError):
     """The model could not compute this request."""
 

@@ -77,6 +77,11 @@ class RoutingTable(Generic[Target]):
         return route
 
 
+def version_rank(version: str) -> tuple[int, str]:
+    """Sorts version numbers as numbers."""
+    return len(version), version
+
+
 def make_route(
     model: str,
     salt: str,

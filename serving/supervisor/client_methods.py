@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 
 from protos import inference_pb2 as pb
 from serving.core.errors import UnknownModel, shown
+from serving.core.routing import version_rank
 from serving.metrics import Totals
 from serving.settings import CompatSettings
 from serving.statistics import model_statistics
@@ -19,7 +20,7 @@ from serving.supervisor.desk import (
     trace_document,
 )
 from serving.supervisor.registry import RegistryFollower
-from serving.supervisor.repository import Repository, rank
+from serving.supervisor.repository import Repository
 from serving.supervisor.server_settings import ServerSettings
 from serving.supervisor.shared_memory import NoCudaMemory, SharedMemory
 
@@ -75,7 +76,7 @@ def _asked_for(control: Control, request: pb.ModelStatisticsRequest) -> list[tup
     versions = [
         (model, version)
         for model in sorted(control.store.deployments)
-        for version in sorted(control.loaded(model), key=rank)
+        for version in sorted(control.loaded(model), key=version_rank)
         if request.name in ("", model) and request.version in ("", version)
     ]
     if request.name and not versions:

@@ -5,7 +5,6 @@ read, or a model in it that is broken, changes nothing that serves.
 """
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Callable
 from typing import Any
@@ -49,7 +48,6 @@ class RegistryFollower:
         self._source: Source | None = None
         self._handled: dict[str, int] = {}
         self._refused: dict[str, tuple[int, int]] = {}
-        self._nudge = asyncio.Event()
 
     def source(self) -> Source:
         """The registry, opened at first use; blocking. Raises: RegistryError or OSError."""
@@ -64,10 +62,7 @@ class RegistryFollower:
             while True:
                 self._hear(await asyncio.to_thread(self._look))
                 first.cancel()
-                self._nudge.clear()
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(self._poll_s):
-                        await self._nudge.wait()
+                await asyncio.sleep(self._poll_s)
         finally:
             first.cancel()
 
@@ -91,10 +86,6 @@ class RegistryFollower:
             return settings_document(manifest, manifest.files)
 
         return await asyncio.to_thread(read)
-
-    def look_soon(self) -> None:
-        """Do not wait for the next poll."""
-        self._nudge.set()
 
     def _look(self) -> Look:
         try:

@@ -16,6 +16,7 @@ from registry_client import NotFound, RegistryError, check_model_name
 from serving.core.config_override import merge_override, override_parameter
 from serving.core.errors import InvalidRequest, Overloaded, ServeError, UnknownModel
 from serving.core.rollout_state import Command, Deployment, Origin, Refused, Verb, Version
+from serving.core.routing import version_rank
 from serving.store.files import StoreError
 from serving.supervisor.control import Control
 from serving.supervisor.registry import RegistryFollower
@@ -58,7 +59,10 @@ class Repository:
     def _entries(self, model: str) -> list[dict[str, str]]:
         loaded: Mapping[str, Mapping[str, Any]] = self._control.loaded(model)
         versions = {*loaded, *self._wanted(model)}
-        return [self._entry(model, name, loaded.get(name)) for name in sorted(versions, key=rank)]
+        return [
+            self._entry(model, name, loaded.get(name))
+            for name in sorted(versions, key=version_rank)
+        ]
 
     def _wanted(self, model: str) -> set[str]:
         wanted = self._control.wanted().values()
@@ -171,8 +175,3 @@ class Repository:
 def _check_repository(name: str) -> None:
     if name:
         raise UnknownModel("there is one repository, and it has no name")
-
-
-def rank(version: str) -> tuple[int, str]:
-    """Sorts version numbers as numbers."""
-    return len(version), version

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from serving.core.model_config import PLATFORM
-from serving.core.routing import Arm, Route
+from serving.core.routing import Arm, Route, version_rank
 from serving.worker.dataplane import DataPlane
 from serving.worker.release import VERSION
 from serving.worker.version import Version
@@ -62,4 +62,4 @@ class Metadata:
 
 def _versions(pinned: Mapping[str, Arm[Version]], arm: Arm[Version]) -> list[str]:
     versions = set(pinned) | {arm.version}
-    return sorted(versions, key=lambda text: (len(text), text))
+    return sorted(versions, key=version_rank)

@@ -19,7 +19,7 @@ from serving.core.inflate import inflate
 from serving.core.json_codec_reply import BatchOutputs
 from serving.core.request import check_routing_key
 from serving.core.request_head import check_encoding
-from serving.core.routing import Arm
+from serving.core.routing import Arm, version_rank
 from serving.core.v1_codec import V1Request, encode_reply
 from serving.worker.body import body_of
 from serving.worker.dataplane import DataPlane, check_timeout_ms
@@ -109,7 +109,7 @@ class V1:
                 "state": "AVAILABLE",
                 "status": {"error_code": "OK", "error_message": ""},
             }
-            for name in sorted(arms, key=lambda text: (len(text), text), reverse=True)
+            for name in sorted(arms, key=version_rank, reverse=True)
         ]
         return json_response(
             200, {"name": route.model, "ready": True, "model_version_status": states}
