@@ -19,7 +19,7 @@ from typing import Any
 
 from driftgate.config_ranges import expected_range
 from driftgate.errors import CliError, Exit
-from eventlog.settings import LogSettings
+from eventlog.settings import KafkaSettings, LogSettings
 from monitor.settings import MonitorSettings
 from serving.settings import (
     CompatSettings,
@@ -37,6 +37,7 @@ SECTIONS: Mapping[str, type] = {
     "compat": CompatSettings,
     "compression": CompressionSettings,
     "log": LogSettings,
+    "kafka": KafkaSettings,
     "monitor": MonitorSettings,
 }
 
@@ -48,6 +49,7 @@ class Config:
     state_dir: Path
     gateway: GatewaySettings
     log: LogSettings
+    kafka: KafkaSettings
     monitor: MonitorSettings
     origins: Mapping[str, str] = field(default_factory=dict)
 
@@ -162,6 +164,7 @@ def load_config(args: argparse.Namespace, environment: Mapping[str, str] | None 
         state_dir,
         gateway,
         LogSettings(**values["log"]),
+        KafkaSettings(**values["kafka"]),
         MonitorSettings(**values["monitor"]),
         origins,
     )

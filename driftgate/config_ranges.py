@@ -18,7 +18,8 @@ _ABOVE_ZERO = frozenset(
         *("log.buffer_bytes_max", "log.heartbeat_ms", "log.segment_bytes", "log.segment_s"),
         *("log.sample_rate", "monitor.block_s", "monitor.budget_s", "monitor.warn_budget_s"),
         *("monitor.retrain_window_s", "monitor.coarse_edges", "monitor.window_blocks"),
-        "monitor.lag_max_s",
+        *("kafka.partitions", "kafka.request_timeout_s", "kafka.batch_bytes"),
+        *("kafka.message_bytes_max", "monitor.lag_max_s"),
     }
 )
 _SHARES = frozenset(

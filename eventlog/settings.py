@@ -24,3 +24,30 @@ class LogSettings:
     segment_s: float = 60.0
     retention_s: float = 7 * 86_400.0
     retention_bytes: int = 5 * 1024 * MIB  # all segments of a state_dir, WAL included
+    kafka: str = ""  # bootstrap servers, "host:9092,host:9092"; empty: the log stays here
+
+
+SecurityProtocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
+SaslMechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaSettings:
+    """How to reach Kafka and what `driftgate log init` makes there; unused without `log.kafka`."""
+
+    namespace: str = "driftgate"  # what the names of all topics begin with
+    partitions: int = 6  # of predictions and labels: at most so many monitors share the work
+    replication: int = 0  # of every topic; 0: as the brokers have it
+    min_insync_replicas: int = 0  # 0: as the brokers have it
+    retention_s: float = 7 * 86_400.0  # of predictions and labels
+    security_protocol: SecurityProtocol = "PLAINTEXT"
+    sasl_mechanism: SaslMechanism = "SCRAM-SHA-512"
+    username: str = ""
+    password: str = ""
+    password_file: str = ""  # read at each connection, so that a secret can be rotated
+    ca_file: str = ""  # PEM; empty: the system's authorities
+    certificate_file: str = ""  # PEM, of this client
+    key_file: str = ""  # PEM, its key
+    request_timeout_s: float = 15.0
+    batch_bytes: int = 512 * 1024  # of one request to one partition, before compression
+    message_bytes_max: int = 1_000_000  # of one record; the brokers' default bound is 1 MiB

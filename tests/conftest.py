@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).parent.parent
+pytest_plugins = ["tests.broker.broker"]
 
 
 # A busy machine is no finding: nothing here is about how long a draw or a test took.
