@@ -36,6 +36,8 @@ _OWN = frozenset(
         *("topic", "crc32", "content-type"),
     }
 )
+_TIMES = frozenset({"ts_min_ns", "ts_max_ns"})  # of the record's own headers, read as numbers
+NUMBER_MAX = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +117,8 @@ def from_message(message: Message, topic: str) -> Record:
     """
     try:
         headers = {name: value.decode() for name, value in message.headers}
+        for name in _TIMES & headers.keys():
+            _number(headers[name])
         record = Record(
             stream=headers["stream"],
             kind=RecordKind[headers["kind"]],
@@ -137,6 +141,6 @@ def from_message(message: Message, topic: str) -> Record:
 
 
 def _number(text: str) -> int:
-    if not (text.isascii() and text.isdecimal() and len(text) <= 19):
+    if not (text.isascii() and text.isdecimal() and len(text) <= 19 and int(text) <= NUMBER_MAX):
         raise ValueError(f"{text[:32]!r} is no number")
     return int(text)

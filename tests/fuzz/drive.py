@@ -10,7 +10,8 @@ import sys
 
 import atheris
 
-with atheris.instrument_imports(include=["serving", "json"], enable_loader_override=False):
+OURS = ["serving", "eventlog", "registry_client", "json"]
+with atheris.instrument_imports(include=OURS, enable_loader_override=False):
     from tests.fuzz.targets import TARGETS
 
 MEMORY_BYTES = 512 * 1024 * 1024  # beyond what is mapped at the start; inputs have a few KiB

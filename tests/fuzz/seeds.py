@@ -13,9 +13,14 @@ from pathlib import Path
 
 import numpy as np
 
+from eventlog import GapReason, Label, encode_labels, encode_predictions, fake_rows
+from eventlog.core.kafka_message import to_message
+from eventlog.core.marks import end_record, gap_record, heartbeat_record
 from protos import inference_pb2 as pb
 from serving.core.binary_codec import encode_raw
 from serving.core.datatypes import Array, Datatype
+from tests.fuzz.records import SEPARATOR as RECORD_SEPARATOR
+from tests.fuzz.records import TOPIC
 from tests.fuzz.targets import DATATYPES, SEPARATOR, SIGNATURES
 
 CORPUS = Path(__file__).with_name("corpus")
@@ -166,12 +171,130 @@ def connection_seeds() -> dict[str, bytes]:
     return {name: chosen + b"\x28\0" + stream for name, stream in streams.items()}
 
 
+def v1_seeds() -> dict[str, bytes]:
+    fp32, text = bytes([DATATYPES.index(Datatype.FP32)]), bytes([DATATYPES.index(Datatype.BYTES)])
+    two = bytes([len(SIGNATURES) - 1])
+    bodies = {
+        "rows": fp32 + b'{"instances": [[1, 2], [3, 4.5]]}',
+        "rows-named": fp32 + b'{"signature_name": "", "instances": [{"x": [NaN, 2]}]}',
+        "tensors": fp32 + b'{"inputs": [[1, 2]]}',
+        "tensors-named": fp32 + b'{"inputs": {"x": [[1, -Infinity]]}}',
+        "base64": text + b'{"instances": [[{"b64": "aGE="}, "\\u00e9"]]}',
+        "uneven": fp32 + b'{"instances": [[1, 2], [3]]}',
+        "two-rows": two + b'{"instances": [{"a": [1], "b": "t"}, {"b": "u", "a": [2]}]}',
+        "two-tensors": two + b'{"inputs": {"a": [[1]], "b": ["t"]}}',
+    }
+    scalar = bytes([len(DATATYPES)])
+    return bodies | {"scalar": scalar + b'{"inputs": 3}'}
+
+
+def relayed_seeds() -> dict[str, bytes]:
+    return {
+        "index": b'\0{"ready": true}',
+        "load": b'\1{"parameters": {"config": "{}", "file:1/model.onnx": "AAAA"}}',
+        "unload": b'\2{"parameters": {"unload_dependents": false, "n": 7}}',
+        "trace": b'\3{"trace_level": ["OFF"], "trace_rate": "5", "log_frequency": null}',
+        "log": b'\4{"log_info": true, "log_verbose_level": 1, "log_format": "default"}',
+        "register": b'\5{"key": "/k", "offset": 8, "byte_size": 64}',
+    }
+
+
+def memory_seeds() -> dict[str, bytes]:
+    place = {"shared_memory_region": "r", "shared_memory_byte_size": 8, "shared_memory_offset": 56}
+    entry = {"name": "x", "shape": [1, 2], "datatype": "FP32", "parameters": place}
+    output = {
+        "name": "y",
+        "parameters": {"shared_memory_region": "r", "shared_memory_byte_size": 4},
+    }
+    fp32 = bytes([DATATYPES.index(Datatype.FP32)])
+    document = {"inputs": [entry], "outputs": [output]}
+    beyond = {"inputs": [entry | {"parameters": place | {"shared_memory_offset": 57}}]}
+    message = pb.ModelInferRequest(model_name="m")
+    tensor = message.inputs.add(name="x", datatype="FP32", shape=[1, 2])
+    tensor.parameters["shared_memory_region"].string_param = "r"
+    tensor.parameters["shared_memory_byte_size"].int64_param = 8
+    asked = message.outputs.add(name="y")
+    asked.parameters["shared_memory_region"].string_param = "r"
+    asked.parameters["shared_memory_byte_size"].int64_param = 64
+    return {
+        "http": fp32 + b"j" + json.dumps(document).encode(),
+        "http-beyond": fp32 + b"j" + json.dumps(beyond).encode(),
+        "grpc": fp32 + b"g" + message.SerializeToString(),
+    }
+
+
+def model_seeds() -> dict[str, bytes]:
+    """Written field by field: what a library makes may change with its version."""
+
+    def field(number: int, *parts: bytes) -> bytes:
+        body = b"".join(parts)
+        return bytes([number << 3 | 2, len(body)]) + body
+
+    dims = field(2, field(1, b"\x12\x01N"), field(1, b"\x08\x02"))
+    value = field(1, b"x") + field(2, field(1, b"\x08\x01", dims))
+    location = field(13, field(1, b"location"), field(2, b"weights.bin"))
+    outside = field(13, field(1, b"location"), field(2, b"../secret"))
+    tensor = b"\x08\x04\x10\x01" + field(8, b"w")
+    external = tensor + location + field(13, field(1, b"length"), field(2, b"16")) + b"\x70\x01"
+    node = field(1, field(5, field(5, tensor)), field(5, field(6, field(11, value))))
+    ports = field(11, value) + field(12, value)
+    return {
+        "ports": b"\x08\x08" + field(7, ports),
+        "external": field(7, ports, field(5, external)),
+        "outside": field(7, ports, field(5, tensor, outside, b"\x70\x01")),
+        "nested": field(7, node, ports),
+        "cut": field(7, ports, field(5, external))[:-9],
+    }
+
+
+def config_seeds() -> dict[str, bytes]:
+    tensors = 'input [{ name: "x" data_type: TYPE_FP32 dims: [ -1, 2 ] }]\n'
+    batching = "dynamic_batching { preferred_batch_size: [ 4, 8 ] max_queue_delay_microseconds: 5 }"
+    return {
+        "file": f'fname: "m"\nmax_batch_size: 8\n{tensors}{batching}'.encode(),
+        "file-odd": b"fname: 'a' \"b\\x41\" # c\nversion_policy: { specific { versions: [1, 3] } }",
+        "file-deep": b"f" + b"a {" * 40,
+        "override": b'j{"max_batch_size": 4, "parameters": {"k": {"string_value": "v"}}}',
+        "override-batching": b'j{"dynamic_batching": {"max_queue_delay_microseconds": 9}}',
+    }
+
+
+def log_seeds() -> dict[str, bytes]:
+    producer = "aaaaaa"
+    records = {
+        "predictions": encode_predictions(fake_rows(3, 2, ts_ns=1), producer, 1),
+        "strings": encode_predictions(
+            fake_rows(0, 1, ts_ns=1, inputs={"x": np.array([[b"a", b""]], dtype=object)}),
+            producer,
+            1,
+        ),
+        "labels": encode_labels("m", [Label("id", 0, 1, "cat"), Label("id", 1, 1, 2.0)],
+                                producer, 0, 7),
+        "gap": gap_record(producer, [(3, 2), (9, 1)], GapReason.SAMPLED, model="m", watermark_ns=5),
+        "heartbeat": heartbeat_record(producer, 10, 6),
+        "end": end_record(producer, 10, 8, clean=True),
+    }  # fmt: skip
+    seeds = {}
+    for name, record in records.items():
+        message = to_message(record, TOPIC, "")
+        kept = [pair for pair in message.headers if pair[0] not in ("topic", "crc32")]
+        lines = b"\n".join(b"%b: %b" % (key.encode(), text) for key, text in kept)
+        seeds[name] = lines + RECORD_SEPARATOR + message.value
+    return seeds
+
+
 SEEDS = {
     "http_connection": connection_seeds,
     "http_infer": http_seeds,
     "grpc_message": grpc_seeds,
     "bytes_tensor": tensor_seeds,
     "inflated": compressed_seeds,
+    "v1_predict": v1_seeds,
+    "relayed_request": relayed_seeds,
+    "shared_memory": memory_seeds,
+    "model_file": model_seeds,
+    "model_config": config_seeds,
+    "log_message": log_seeds,
 }
 
 if __name__ == "__main__":

@@ -1,26 +1,34 @@
 """What the fuzzers call: each takes any bytes, and raises only when something is wrong.
 
+Here are those of what a client sends; `files` and `records` have the others.
+
 The first bytes choose a signature and a form, the rest is what a client sent.
 A client's mistake is a ServeError; anything else that comes out is ours. Where
 two ways lead to the same result, both are gone.
 """
 
 import gzip
+import json
 import math
 import zlib
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 
 from protos import inference_pb2 as pb
-from serving.core import binary_codec
+from serving.core import binary_codec, relayed_requests
 from serving.core.datatypes import Datatype
-from serving.core.errors import MESSAGE_CHARACTERS_MAX, ServeError, TooLarge
+from serving.core.errors import MESSAGE_CHARACTERS_MAX, InvalidRequest, ServeError, TooLarge
 from serving.core.grpc_codec import GrpcRequest
 from serving.core.inflate import inflate
+from serving.core.json_codec import parse_json
 from serving.core.json_template import Templates
 from serving.core.request_http import HttpRequest
 from serving.core.signature import Signature, TensorSpec, count_rows
+from serving.core.v1_codec import V1Request
 from tests.fuzz.connection import Gate
+from tests.fuzz.files import model_config, model_file
+from tests.fuzz.records import log_message
 
 TENSORS_MAX = 8
 DEPTH_MAX = 20
@@ -49,7 +57,9 @@ SIGNATURES = (
 )
 
 
-def _outcome(request: Callable[[], HttpRequest | GrpcRequest], signature: Signature) -> object:
+def _outcome(
+    request: Callable[[], HttpRequest | GrpcRequest | V1Request], signature: Signature
+) -> object:
     """What a request comes to, in a form that can be compared."""
     try:
         parsed = request()
@@ -188,7 +198,100 @@ def http_connection(data: bytes) -> None:
     assert pieces == answer, "in pieces it is answered differently"
 
 
+class _Memory:
+    """A region that is used inside of its bounds alone."""
+
+    byte_size = 64
+
+    def __init__(self) -> None:
+        self._bytes = bytes(range(self.byte_size))
+
+    def read(self, offset: int, size: int) -> bytes:
+        self._check(offset, size)
+        return self._bytes[offset : offset + size]
+
+    def write(self, offset: int, data: bytes) -> None:
+        self._check(offset, len(data))
+
+    def _check(self, offset: int, size: int) -> None:
+        assert 0 <= offset <= offset + size <= self.byte_size, "outside of the region"
+
+
+def _find_memory(name: str) -> _Memory:
+    if name != "r":
+        raise InvalidRequest("there is no such region")
+    return _Memory()
+
+
+def shared_memory(data: bytes) -> None:
+    """A request whose tensors lie in a region, and whose outputs shall."""
+    signature = SIGNATURES[data[0] % len(SIGNATURES)] if data else SIGNATURES[0]
+    body = data[2:]
+    request: HttpRequest | GrpcRequest
+    try:
+        is_grpc = data[1:2] == b"g"
+        request = GrpcRequest(body) if is_grpc else HttpRequest(body, None, DEPTH_MAX)
+        wanted = request.wanted(signature, _find_memory)
+        arrays = request.tensors(signature, TENSORS_MAX, _find_memory)
+        for output in wanted:
+            if output.place is not None:
+                output.place.write(bytes(output.place.size), "y")
+                output.place.write(bytes(output.place.size + 1), "y")
+    except ServeError as refusal:
+        _checked(refusal)
+        return
+    for spec, array in zip(signature.inputs, arrays, strict=True):
+        assert array.dtype == spec.datatype.dtype
+
+
+# V1 cannot carry the last one's output.
+V1_SIGNATURES = (*SIGNATURES[:-1], replace(SIGNATURES[-1], outputs=(OUTPUT,)))
+
+
+def v1_predict(data: bytes) -> None:
+    """A body of `:predict`; what is taken of it is what V2 takes of the same values."""
+    signature = V1_SIGNATURES[data[0] % len(V1_SIGNATURES)] if data else V1_SIGNATURES[0]
+    body = data[1:]
+    first = _outcome(lambda: V1Request(body, DEPTH_MAX), signature)
+    if not isinstance(first, tuple) or len(first) != 4:
+        return
+    arrays = V1Request(body, DEPTH_MAX).tensors(signature, TENSORS_MAX)
+    entries = [
+        {"name": spec.name, "datatype": spec.datatype.wire, "shape": array.shape}
+        | {"parameters": {"binary_data_size": len(binary_codec.encode_raw(array))}}
+        for spec, array in zip(signature.inputs, arrays, strict=True)
+    ]
+    head = json.dumps({"inputs": entries}).encode()
+    blob = b"".join(binary_codec.encode_raw(array) for array in arrays)
+    again = _outcome(lambda: HttpRequest(head + blob, str(len(head)), DEPTH_MAX), signature)
+    assert isinstance(again, tuple)
+    assert again[2:] == first[2:]
+
+
+RELAYED = (
+    *(relayed_requests.index, relayed_requests.load, relayed_requests.unload),
+    *(relayed_requests.trace_setting, relayed_requests.log_settings),
+    relayed_requests.system_memory_register,
+)
+PATH = {"model": "m", "version": "1", "region": "r", "repository": ""}
+
+
+def relayed_request(data: bytes) -> None:
+    """The JSON body of an endpoint that the supervisor answers."""
+    build = RELAYED[data[0] % len(RELAYED)] if data else RELAYED[0]
+    try:
+        document = parse_json(data[1:], DEPTH_MAX)
+        if isinstance(document, dict):
+            build(PATH, document).SerializeToString()
+    except ServeError as refusal:
+        _checked(refusal)
+
+
 TARGETS: Mapping[str, Callable[[bytes], None]] = {
     target.__name__: target
-    for target in (http_infer, http_connection, grpc_message, bytes_tensor, inflated)
+    for target in (
+        *(http_infer, http_connection, grpc_message, bytes_tensor, inflated),
+        *(v1_predict, relayed_request, shared_memory),
+        *(model_file, model_config, log_message),
+    )
 }

@@ -173,3 +173,25 @@ def test_a_body_with_another_number_of_rows_is_refused() -> None:
 def test_a_gap_is_not_decoded_as_predictions() -> None:
     with pytest.raises(RecordError, match="expected predictions, got GAP"):
         decode_predictions(gap_record("abcdef", [(0, 1)], GapReason.CRASH, watermark_ns=1))
+
+
+@pytest.mark.parametrize("codec", ["zstd", "lz4"])
+def test_a_body_that_would_unfold_is_refused_unread(codec: str) -> None:
+    record = encode_predictions(fake_rows(0, 4096), "abcdef", 1)
+    batch = pa.ipc.open_stream(record.body).read_next_batch()
+    sink = pa.BufferOutputStream()
+    options = pa.ipc.IpcWriteOptions(compression=codec)
+    with pa.ipc.new_stream(sink, batch.schema, options=options) as writer:
+        writer.write_batch(batch)
+    with pytest.raises(RecordError, match="compressed"):
+        decode_predictions(replace(record, body=sink.getvalue().to_pybytes()))
+
+
+def test_offsets_of_strings_that_leave_their_buffer_are_refused() -> None:
+    texts = np.array([[b"one"], [b"two"]], dtype=object)
+    record = encode_predictions(fake_rows(0, 2, inputs={"t": texts}), "abcdef", 1)
+    offsets = np.array([0, 3, 6], dtype=np.int32).tobytes()
+    assert record.body.count(offsets) == 1
+    hurt = record.body.replace(offsets, np.array([0, -3, 6], dtype=np.int32).tobytes())
+    with pytest.raises(RecordError):
+        decode_predictions(replace(record, body=hurt))

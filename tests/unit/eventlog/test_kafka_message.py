@@ -59,6 +59,8 @@ def headers(message: Message, **changed: bytes | None) -> Message:
         (lambda m: headers(m, rows=b"-1"), "no number"),
         (lambda m: headers(m, rows="٣".encode()), "no number"),
         (lambda m: headers(m, rows=b"9" * 400), "no number"),
+        (lambda m: headers(m, rows=b"9223372036854775808"), "no number"),
+        (lambda m: headers(m, ts_max_ns=b"soon"), "no number"),
         (lambda m: headers(m, model=b"\xff"), "malformed"),
     ],
 )
