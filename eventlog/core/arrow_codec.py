@@ -154,10 +154,18 @@ def decode_predictions(record: Record) -> PredictionRows:
 def _read_batch(body: bytes) -> Any:
     """The one batch of a stream, its buffers as views of `body`."""
     messages = pa.ipc.MessageReader.open_stream(body)
-    schema = pa.ipc.read_schema(messages.read_next_message())
-    message = messages.read_next_message()
+    schema = pa.ipc.read_schema(_next(messages, "schema"))
+    message = _next(messages, "record batch")
     refuse_compressed(message.metadata.to_pybytes())
     return pa.ipc.read_record_batch(message, schema)
+
+
+def _next(messages: Any, kind: str) -> Any:
+    """The next message; Arrow verifies what it knows the kind of, and trusts the caller else."""
+    message = messages.read_next_message()
+    if message.type != kind:
+        raise ValueError(f"expected a {kind} message, got {message.type}")
+    return message
 
 
 def _rows(record: Record, batch: Any) -> PredictionRows:

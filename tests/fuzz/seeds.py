@@ -219,7 +219,7 @@ def memory_seeds() -> dict[str, bytes]:
     return {
         "http": fp32 + b"j" + json.dumps(document).encode(),
         "http-beyond": fp32 + b"j" + json.dumps(beyond).encode(),
-        "grpc": fp32 + b"g" + message.SerializeToString(),
+        "grpc": fp32 + b"g" + message.SerializeToString(deterministic=True),
     }
 
 
