@@ -181,6 +181,8 @@ def _rows(record: Record, batch: Any) -> PredictionRows:
         if field.metadata is None:
             continue
         column = _column(field)
+        if field.type != _type(column):
+            raise RecordError(f"{column.key}: {field.type} cannot hold what its metadata say")
         if column.storage == DIGEST:
             digests = _view(array, np.dtype(np.uint8), DIGEST_BYTES)
             omitted[column.key] = Omitted(
@@ -220,6 +222,7 @@ def _schema(layout: Layout) -> tuple[Any, bytes]:
     return schema, schema.serialize().to_pybytes()
 
 
+@lru_cache(maxsize=4096)
 def _type(column: Column) -> Any:
     if column.storage == EMPTY:
         return pa.null()

@@ -195,3 +195,11 @@ def test_offsets_of_strings_that_leave_their_buffer_are_refused() -> None:
     hurt = record.body.replace(offsets, np.array([0, -3, 6], dtype=np.int32).tobytes())
     with pytest.raises(RecordError):
         decode_predictions(replace(record, body=hurt))
+
+
+def test_a_column_of_another_type_than_its_metadata_say_is_refused() -> None:
+    record = encode_predictions(fake_rows(0, 2), "abcdef", 1)
+    assert record.body.count(b'"values"') == 0
+    hurt = record.body.replace(b"FP32", b"FP64", 1)
+    with pytest.raises(RecordError, match="cannot hold"):
+        decode_predictions(replace(record, body=hurt))
