@@ -48,7 +48,7 @@ class MemoryLog:
             self._check_open()
             return {name: len(stored) for name, stored in self._partitions.items()}
 
-    def locate(self, producer: str, sequence: int) -> StoredRecord | None:
+    def locate(self, producer: str, sequence: int, ts_ms: int) -> StoredRecord | None:  # noqa: ARG002
         with self._lock:
             self._check_open()
             stored = list(self._partitions.get(producer, ()))

@@ -37,8 +37,12 @@ class Log(Protocol):
     def end(self) -> dict[str, int]:
         """The last offset of every partition: from here on, what comes is new."""
 
-    def locate(self, producer: str, sequence: int) -> StoredRecord | None:
-        """The DATA record of predictions that holds a row; None if there is none."""
+    def locate(self, producer: str, sequence: int, ts_ms: int) -> StoredRecord | None:
+        """The DATA record of predictions that holds a row; None if there is none.
+
+        ts_ms: when the row's request arrived, Unix ms, as its prediction id says. Only
+               where to look: a log that finds rows by their number needs none.
+        """
 
     def close(self) -> None: ...
 

@@ -76,7 +76,7 @@ class SpoolReader:
             return found
 
     def locate(self, producer: str, sequence: int) -> StoredRecord | None:
-        """As `Log.locate`."""
+        """As `Log.locate`; a row is found by its number alone."""
         with self._lock:
             for stored in reversed(self._located):
                 if stored.partition == producer and _holds(stored, sequence):

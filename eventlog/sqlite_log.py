@@ -71,7 +71,7 @@ class SqliteLog:
     def read(self, after: Position, limit: int) -> list[StoredRecord]:
         return self._reader.read(after, limit)
 
-    def locate(self, producer: str, sequence: int) -> StoredRecord | None:
+    def locate(self, producer: str, sequence: int, ts_ms: int) -> StoredRecord | None:  # noqa: ARG002
         return self._reader.locate(producer, sequence)
 
     def backward(self, producer: str, end: int) -> Iterator[Glance]:

@@ -329,7 +329,7 @@ class Engine:
         mark = self.book.mark(request.producer, sequence, label.value)
         if mark is not Mark.FIRST:
             return LabelFate(mark.value), None
-        found = self.finder.find(request.producer, sequence)
+        found = self.finder.find(request.producer, sequence, request.ts_ms)
         if found is None or found[0].model != model or found[0].row[found[1]] != label.row:
             return LabelFate.ORPHAN, None
         rows, place = found

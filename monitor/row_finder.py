@@ -32,11 +32,14 @@ class RowFinder:
         while self._held > self._bytes_kept and len(self._order) > 1:
             self._drop(self._order.popleft())
 
-    def find(self, producer: str, sequence: int) -> tuple[PredictionRows, int] | None:
-        """The record's rows and the row's place in them; None if the log has no such row."""
+    def find(self, producer: str, sequence: int, ts_ms: int) -> tuple[PredictionRows, int] | None:
+        """The record's rows and the row's place in them; None if the log has no such row.
+
+        ts_ms: as in `Log.locate`.
+        """
         rows = self._cached(producer, sequence)
         if rows is None:
-            stored = self._log.locate(producer, sequence)
+            stored = self._log.locate(producer, sequence, ts_ms)
             if stored is None:
                 return None
             try:

@@ -164,29 +164,29 @@ def test_a_row_is_located_by_producer_and_number(place: Place) -> None:
     place.write(B).append([data(B, 0, 3)])
     reader = place.read()
     for sequence in (0, 9, 15, 19, 20):
-        stored = reader.locate(A, sequence)
+        stored = reader.locate(A, sequence, 0)
         assert stored is not None
         rows = decode_predictions(stored.record)
         index = rows.index_of(sequence)
         assert index is not None
         assert rows.outputs["y"][index] == sequence
-    assert [reader.locate(A, sequence) for sequence in (10, 14, 21, -1)] == [None] * 4
-    assert reader.locate(B, 3) is None
-    assert reader.locate("eeeeee", 0) is None
+    assert [reader.locate(A, sequence, 0) for sequence in (10, 14, 21, -1)] == [None] * 4
+    assert reader.locate(B, 3, 0) is None
+    assert reader.locate("eeeeee", 0, 0) is None
 
 
 def test_a_row_that_came_late_is_located_too(place: Place) -> None:
     log = place.write(A)
     for first in (0, 2, 3, 4, 1):  # row 1 belonged to a slow batch
         log.append([data(A, first)])
-    stored = place.read().locate(A, 1)
+    stored = place.read().locate(A, 1, 0)
     assert stored is not None
     assert stored.offset == 5
 
 
 def test_numbers_of_labels_are_not_those_of_predictions(place: Place) -> None:
     place.write(A).append([encode_labels("m", [Label("id", 0, 1, 2.0)], A, 0, 7)])
-    assert place.read().locate(A, 0) is None
+    assert place.read().locate(A, 0, 0) is None
 
 
 def test_appending_nothing_is_no_record(place: Place) -> None:
@@ -203,7 +203,7 @@ def test_a_closed_log_says_so(place: Place) -> None:
     with pytest.raises(LogClosed):
         log.read({}, 1)
     with pytest.raises(LogClosed):
-        log.locate(A, 0)
+        log.locate(A, 0, 0)
 
 
 def test_the_end_is_the_last_offset_of_every_partition(place: Place) -> None:

@@ -23,12 +23,12 @@ def test_a_small_cache_gives_the_same_answers_as_a_large_one() -> None:
         for finder in (small, large):
             finder.add("00000a", rows(first))
     for sequence in (0, 9, 10, 57, 199, 3, 200, 10**9):
-        found = [finder.find("00000a", sequence) for finder in (small, large)]
+        found = [finder.find("00000a", sequence, 0) for finder in (small, large)]
         places = [None if item is None else (item[0].first_sequence, item[1]) for item in found]
         assert places[0] == places[1]
         expected = (sequence // ROWS * ROWS, sequence % ROWS) if sequence < 200 else None
         assert places[0] == expected
-    assert small.find("00000b", 0) is None
+    assert small.find("00000b", 0, 0) is None
 
 
 def test_a_record_of_several_runs_is_found_by_each() -> None:
@@ -36,7 +36,6 @@ def test_a_record_of_several_runs_is_found_by_each() -> None:
 
     finder = RowFinder(MemoryLog())
     finder.add("00000a", replace(rows(0), first_sequence=5, runs=((5, 4), (30, 6))))
-    assert [finder.find("00000a", s) and finder.find("00000a", s)[1] for s in (5, 8, 30, 35)] == [
-        0, 3, 4, 9
-    ]  # fmt: skip
-    assert finder.find("00000a", 9) is None
+    found = [finder.find("00000a", sequence, 0) for sequence in (5, 8, 30, 35)]
+    assert [item and item[1] for item in found] == [0, 3, 4, 9]
+    assert finder.find("00000a", 9, 0) is None
