@@ -1,12 +1,18 @@
 """From settings to the arguments that every aiokafka client takes."""
 
+import asyncio
 import ssl
 from pathlib import Path
 from typing import Any
 
+from aiokafka.conn import collect_hosts, create_conn
+from aiokafka.errors import KafkaError
+
+from eventlog.kafka.failure import sentence
 from eventlog.settings import KafkaSettings
 
 CLIENT_ID = "driftgate"
+EXPLAIN_S = 3.0  # per address: it has just been waited for
 
 
 def client_arguments(bootstrap: str, settings: KafkaSettings) -> dict[str, Any]:
@@ -41,3 +47,27 @@ def _ssl_context(settings: KafkaSettings) -> ssl.SSLContext:
     if settings.certificate_file:
         context.load_cert_chain(settings.certificate_file, settings.key_file or None)
     return context
+
+
+async def explain(bootstrap: str, settings: KafkaSettings, error: BaseException) -> str:
+    """Why no client could be had, in a sentence.
+
+    The library only says that it could not connect; what a broker answered is found
+    out by asking one again.
+    """
+    if isinstance(error, OSError) and error.filename:
+        return f"kafka: {error.filename}: {sentence(error)}"
+    reason = sentence(error)
+    try:
+        arguments = client_arguments(bootstrap, settings)
+        for host, port, _ in collect_hosts(arguments.pop("bootstrap_servers")):
+            try:
+                async with asyncio.timeout(EXPLAIN_S):
+                    connection = await create_conn(host, port, **arguments)
+            except (OSError, KafkaError) as refused:
+                reason = f"{host}:{port}: {sentence(refused)}"
+            else:
+                connection.close()
+    except OSError as unreadable:
+        reason = sentence(unreadable)
+    return f"kafka cannot be used: {reason}"
