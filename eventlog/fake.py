@@ -8,14 +8,7 @@ import numpy as np
 
 from eventlog.core.fairness import shares
 from eventlog.core.predictions import Array, PredictionRows, Status
-from eventlog.core.record import (
-    PREDICTIONS,
-    Position,
-    Record,
-    RecordKind,
-    StoredRecord,
-    runs_of,
-)
+from eventlog.core.record import Position, Record, StoredRecord, holds_row
 from eventlog.log import LogClosed
 
 
@@ -52,7 +45,7 @@ class MemoryLog:
         with self._lock:
             self._check_open()
             stored = list(self._partitions.get(producer, ()))
-        return next((item for item in stored if _holds(item.record, sequence)), None)
+        return next((item for item in stored if holds_row(item.record, sequence)), None)
 
     def close(self) -> None:
         self._closed = True
@@ -60,12 +53,6 @@ class MemoryLog:
     def _check_open(self) -> None:
         if self._closed:
             raise LogClosed("the log is closed")
-
-
-def _holds(record: Record, sequence: int) -> bool:
-    if record.stream != PREDICTIONS or record.kind is not RecordKind.DATA:
-        return False
-    return any(first <= sequence < first + count for first, count in runs_of(record))
 
 
 def fake_rows(

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from eventlog.core.fairness import shares
 from eventlog.core.intervals import Intervals
-from eventlog.core.record import Position, StoredRecord, runs_of
+from eventlog.core.record import Position, StoredRecord, holds_row
 from eventlog.log import LogClosed, StorageError
 from eventlog.segment import (
     Glance,
@@ -79,7 +79,7 @@ class SpoolReader:
         """As `Log.locate`; a row is found by its number alone."""
         with self._lock:
             for stored in reversed(self._located):
-                if stored.partition == producer and _holds(stored, sequence):
+                if stored.partition == producer and holds_row(stored.record, sequence):
                     return stored
             self._refresh()
             found = self._locate(producer, sequence)
@@ -266,7 +266,3 @@ class SpoolReader:
         if name not in self._reported and (self._directory / str(name)).exists():
             self._reported.add(name)
             logger.warning("log segment %s cannot be read: %s", name, error)
-
-
-def _holds(stored: StoredRecord, sequence: int) -> bool:
-    return any(first <= sequence < first + count for first, count in runs_of(stored.record))

@@ -108,6 +108,13 @@ def runs_of(record: Record) -> tuple[Run, ...]:
     return runs
 
 
+def holds_row(record: Record, sequence: int) -> bool:
+    """Whether it is the DATA record of predictions with the row of this number."""
+    if record.stream != PREDICTIONS or record.kind is not RecordKind.DATA:
+        return False
+    return any(first <= sequence < first + count for first, count in runs_of(record))
+
+
 def runs_header(runs: Sequence[Run]) -> dict[str, str]:
     """The header that carries `runs`: none for one run, which first and rows say."""
     if len(runs) <= 1:

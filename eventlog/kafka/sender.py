@@ -21,11 +21,13 @@ from aiokafka.errors import (
     KafkaError,
     MessageSizeTooLargeError,
     RecordListTooLargeError,
+    UnknownTopicOrPartitionError,
 )
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
 from eventlog.core.kafka_message import Message, Placed, to_message
 from eventlog.core.record import LABELS, PREDICTIONS
+from eventlog.kafka.cluster import close_client, count_partitions
 from eventlog.kafka.connect import client_arguments, explain
 from eventlog.kafka.event_loop import EventLoop
 from eventlog.kafka.failure import Unavailable, Unsendable, sentence
@@ -214,6 +216,7 @@ class _Session:
 
     async def stop(self) -> None:
         if self._producer is not None:
+            await close_client(self._producer.client)
             await self._producer.stop()
 
     async def lanes(self, messages: Sequence[Addressed]) -> list[_Lane]:
@@ -281,8 +284,14 @@ class _Session:
 
     async def _count(self, topic: str) -> int:
         assert self._producer is not None
+        client = self._producer.client
+        known = client.cluster.partitions_for_topic(topic)
+        if known is not None:
+            return len(known)
         try:
             async with asyncio.timeout(self._patience_s):
+                if topic not in await count_partitions(client, [topic]):
+                    raise UnknownTopicOrPartitionError
                 return len(await self._producer.partitions_for(topic))
         except (KafkaError, TimeoutError) as error:
             raise Unavailable(f"topic {topic}: {sentence(error)}") from error

@@ -1,6 +1,6 @@
 """What every Log must do; each implementation runs the same tests."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,19 +20,44 @@ from eventlog import (
     encode_predictions,
     fake_rows,
 )
+from eventlog.core import kafka_message
 from eventlog.core.labels import Label
 from eventlog.core.marks import end_record, gap_record, heartbeat_record
+from eventlog.kafka.log import KafkaLog
+from eventlog.kafka.topics import partition_of
 from eventlog.log import scan
+from tests.broker.topics import make_topics, settings_for_test
 
 A, B, C = "aaaaaa", "bbbbbb", "cccccc"
+PARTITIONS = 3
+# One model per producer, each in a partition of its own where models decide that.
+MODELS = {A: "m", B: "m2", C: "m4"}
+
+
+def partition_of_producer(producer: str) -> str:
+    return producer
+
+
+def once_each(records: Sequence[Record]) -> dict[str, list[Record]]:
+    """Records by partition, where a producer has one of its own."""
+    found: dict[str, list[Record]] = {}
+    for record in records:
+        found.setdefault(record.producer, []).append(record)
+    return found
 
 
 @dataclass
 class Place:
-    """Somewhere a log can be opened: per producer for writing, and for reading."""
+    """Somewhere a log can be opened: per producer for writing, and for reading.
+
+    partition: where the rows of a producer's model are. layout: what each partition
+    holds after records were appended.
+    """
 
     writer: Callable[[str], Log]
     reader: Callable[[], Log]
+    partition: Callable[[str], str] = partition_of_producer
+    layout: Callable[[Sequence[Record]], dict[str, list[Record]]] = once_each
     opened: list[Log] = field(default_factory=list)
 
     def write(self, producer: str) -> Log:
@@ -66,16 +91,47 @@ def sqlite_in_small_segments(directory: Path) -> Place:
     )
 
 
-@pytest.fixture(params=[memory, sqlite, sqlite_in_small_segments])
+def on_kafka(address: str) -> Place:
+    settings = settings_for_test(partitions=PARTITIONS)
+    make_topics(address, settings)
+
+    def layout(records: Sequence[Record]) -> dict[str, list[Record]]:
+        found: dict[str, list[Record]] = {}
+        for record in records:
+            for item in kafka_message.place(record, PARTITIONS):
+                number = item.partition
+                if number is None:
+                    number = partition_of(item.model, PARTITIONS)
+                found.setdefault(f"{item.stream}/{number}", []).append(item.record)
+        return found
+
+    return Place(
+        lambda producer: KafkaLog(address, settings),
+        lambda: KafkaLog(address, settings),
+        lambda producer: f"predictions/{partition_of(MODELS[producer], PARTITIONS)}",
+        layout,
+    )
+
+
+@pytest.fixture(params=[memory, sqlite, sqlite_in_small_segments, on_kafka])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
-    made: Place = request.param(tmp_path / "log")
+    if request.param is on_kafka:
+        made: Place = on_kafka(request.getfixturevalue("kafka"))
+    else:
+        made = request.param(tmp_path / "log")
     yield made
     for log in made.opened:
         log.close()
 
 
 def data(producer: str, first: int, count: int = 1) -> Record:
-    return encode_predictions(fake_rows(first, count, ts_ns=first), producer, first)
+    rows = fake_rows(first, count, model=MODELS[producer], ts_ns=first)
+    return encode_predictions(rows, producer, first)
+
+
+def ends(log: Log) -> dict[str, int]:
+    """Of the partitions that hold something."""
+    return {name: last for name, last in log.end().items() if last}
 
 
 def read_all(log: Log, limit: int = 100) -> list[StoredRecord]:
@@ -97,16 +153,20 @@ def test_what_was_appended_is_read_back_in_order(place: Place) -> None:
         end_record(A, 10, 8, clean=True),
     ]
     place.write(A).append(records)
-    found = read_all(place.read())
-    assert [stored.record for stored in found] == records
-    assert [stored.offset for stored in found] == [1, 2, 3, 4, 5]
+    found: dict[str, list[Record]] = {}
+    for stored in read_all(place.read()):
+        found.setdefault(stored.partition, []).append(stored.record)
+        assert stored.offset == len(found[stored.partition])
+    assert found == place.layout(records)
+    written = {id(record) for records in place.layout(records).values() for record in records}
+    assert {id(record) for record in records} <= written
 
 
 def test_reading_goes_on_after_a_position(place: Place) -> None:
     log = place.write(A)
     for first in range(7):
         log.append([data(A, first)])
-    found = place.read().read({A: 4}, 100)
+    found = place.read().read({place.partition(A): 4}, 100)
     assert [stored.offset for stored in found] == [5, 6, 7]
     assert [stored.record.first_sequence for stored in found] == [4, 5, 6]
 
@@ -114,8 +174,8 @@ def test_reading_goes_on_after_a_position(place: Place) -> None:
 def test_nothing_new_gives_an_empty_list(place: Place) -> None:
     place.write(A).append([data(A, 0)])
     reader = place.read()
-    assert reader.read({A: 1}, 10) == []
-    assert reader.read({A: 1, "unknown": 3}, 10) == []
+    assert reader.read({place.partition(A): 1}, 10) == []
+    assert reader.read({place.partition(A): 1, "unknown": 3}, 10) == []
 
 
 def test_a_reader_sees_what_is_appended_after_it_was_opened(place: Place) -> None:
@@ -125,7 +185,8 @@ def test_a_reader_sees_what_is_appended_after_it_was_opened(place: Place) -> Non
     assert len(read_all(reader)) == 1
     log.append([data(A, 1)])
     place.write(B).append([data(B, 0)])
-    assert {(s.partition, s.offset) for s in read_all(reader)} == {(A, 1), (A, 2), (B, 1)}
+    a, b = place.partition(A), place.partition(B)
+    assert {(s.partition, s.offset) for s in read_all(reader)} == {(a, 1), (a, 2), (b, 1)}
 
 
 def test_limits_are_kept_and_lose_nothing(place: Place) -> None:
@@ -141,8 +202,8 @@ def test_a_long_backlog_does_not_starve_the_others(place: Place) -> None:
     place.write(B).append([data(B, 0)])
     place.write(C).append([data(C, first) for first in range(50)])
     batch = place.read().read({}, 9)
-    counts = {p: sum(s.partition == p for s in batch) for p in (A, B, C)}
-    assert counts == {A: 4, B: 1, C: 4}
+    counts = [sum(s.partition == place.partition(p) for s in batch) for p in (A, B, C)]
+    assert counts == [4, 1, 4]
 
 
 def test_partitions_are_read_in_offset_order(place: Place) -> None:
@@ -152,7 +213,7 @@ def test_partitions_are_read_in_offset_order(place: Place) -> None:
             log.append([data(producer, first)])
     found = read_all(place.read(), limit=4)
     for producer in (A, B):
-        offsets = [s.offset for s in found if s.partition == producer]
+        offsets = [s.offset for s in found if s.partition == place.partition(producer)]
         assert offsets == sorted(offsets) == [1, 2, 3, 4, 5]
 
 
@@ -208,13 +269,13 @@ def test_a_closed_log_says_so(place: Place) -> None:
 
 def test_the_end_is_the_last_offset_of_every_partition(place: Place) -> None:
     log = place.write(A)
-    assert place.read().end().get(A, 0) == 0
+    assert ends(place.read()) == {}
     log.append([data(A, first) for first in range(3)])
     place.write(B).append([data(B, 0)])
     reader = place.read()
-    assert reader.end() == {A: 3, B: 1}
+    assert ends(reader) == {place.partition(A): 3, place.partition(B): 1}
     log.append([data(A, 3)])
-    assert reader.end() == {A: 4, B: 1}
+    assert ends(reader) == {place.partition(A): 4, place.partition(B): 1}
 
 
 def test_a_scan_ends_where_it_was_told(place: Place) -> None:
