@@ -95,7 +95,7 @@ def keys() -> Iterator[tuple[str, str, Any]]:
     for section, schema in SECTIONS.items():
         hints = typing.get_type_hints(schema)
         for item in dataclasses.fields(schema):
-            if item.name not in SECTIONS:
+            if not dataclasses.is_dataclass(hints[item.name]):  # that is a section of its own
                 yield section, item.name, hints[item.name]
 
 

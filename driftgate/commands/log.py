@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from driftgate.cli import common_options
+from driftgate.commands import log_init
 from driftgate.config import Config, load_config
 from driftgate.errors import CliError, Exit
 
@@ -34,6 +35,7 @@ _UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     parser = subparsers.add_parser("log", help="look at, balance and export the prediction log")
     verbs = parser.add_subparsers(metavar="verb", required=True)
+    log_init.register(verbs)
     tail = verbs.add_parser("tail", help="the last predictions", parents=[common_options()])
     tail.add_argument("--json", action="store_true", help="one JSON object per line, with inputs")
     tail.add_argument("--model", help="only this model")
