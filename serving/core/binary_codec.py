@@ -9,15 +9,16 @@ from struct import pack, unpack_from
 
 import numpy as np
 
+from serving.core.body import Blob, mostly_tensors
 from serving.core.datatypes import Array, Datatype
 from serving.core.errors import InvalidRequest, shown
 from serving.core.request_head import is_count
 from serving.core.signature import Signature, TensorSpec
 
-Blob = bytes | memoryview
+SMALL_BYTES = 4096  # below, a pass that makes a copy takes no longer than one that makes none
 
 
-def split_body(body: bytes, header_length: str) -> tuple[bytes, memoryview]:
+def split_body(body: Blob, header_length: str) -> tuple[bytes, memoryview]:
     """JSON prefix and blobs of a body.
 
     header_length: the value of Inference-Header-Content-Length.
@@ -33,7 +34,10 @@ def split_body(body: bytes, header_length: str) -> tuple[bytes, memoryview]:
         raise InvalidRequest(
             f"inference header size should be in range (0, {len(body)}), got: {length}"
         )
-    return body[:length], memoryview(body)[length:]
+    blobs = memoryview(body)[length:]
+    if not mostly_tensors(len(blobs), len(body)):
+        blobs = memoryview(bytes(blobs))
+    return bytes(body[:length]), blobs
 
 
 class BlobReader:
@@ -72,7 +76,7 @@ class BlobReader:
 def decode_raw(
     signature: Signature, spec: TensorSpec, data: Blob, shape: Sequence[int], count: int
 ) -> Array:
-    """An input given as bytes; a view where alignment allows, valid while `data` is.
+    """An input given as bytes: numbers as a view of `data`, aligned or not.
 
     shape, count: already checked against the signature.
     Raises: InvalidRequest if the length is not what shape and datatype say.
@@ -82,12 +86,17 @@ def decode_raw(
     if len(data) != count * spec.datatype.itemsize:
         raise _size_error(signature, spec, count * spec.datatype.itemsize, len(data))
     if spec.datatype is Datatype.BOOL:
-        flags: Array = np.frombuffer(data, np.uint8) != 0
-        return flags.reshape(shape)
-    array = np.frombuffer(data, spec.datatype.dtype)
-    if not array.flags.aligned:
-        array = array.copy()
-    return array.reshape(shape)
+        return _flags(data).reshape(shape)
+    return np.frombuffer(data, spec.datatype.dtype).reshape(shape)
+
+
+def _flags(data: Blob) -> Array:
+    """BOOL is a byte each; whatever is not 0 is true."""
+    array: Array = np.frombuffer(data, np.uint8)
+    if len(data) >= SMALL_BYTES and array.max() <= 1:
+        return array.view(np.bool_)
+    flags: Array = array != 0
+    return flags
 
 
 def _size_error(signature: Signature, spec: TensorSpec, expected: int, got: int) -> InvalidRequest:

@@ -2,10 +2,11 @@
 
 import zlib
 
+from serving.core.body import Blob
 from serving.core.errors import InvalidRequest, TooLarge
 
 
-def inflate(body: bytes, coding: str, limit: int) -> bytes:
+def inflate(body: Blob, coding: str, limit: int) -> bytes:
     """The body as it was before compression.
 
     coding: "gzip", "deflate" (with zlib's frame, as HTTP means it) or "" for none.
@@ -13,7 +14,7 @@ def inflate(body: bytes, coding: str, limit: int) -> bytes:
     Raises: TooLarge, InvalidRequest if it is not one whole stream and nothing else.
     """
     if not coding:
-        return body
+        return bytes(body)
     stream = zlib.decompressobj(31 if coding == "gzip" else 15)
     try:
         plain = stream.decompress(body, limit + 1)

@@ -2,8 +2,8 @@
 
 Clients send the same head again and again. One that was parsed between two
 requests, checked and found good is good again whenever the same bytes stand at
-the same place, so the rest of the data is the body, if it has the length that
-the head says. Anything else goes to the parser.
+the same place, so what follows is the body, up to the length that the head says.
+Anything else goes to the parser.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from serving.core.request_head import Head
 
 HEADS_MAX = 512
-HEAD_BYTES_MAX = 2048  # a longer one is parsed each time; bounds what is kept and searched
+HEAD_BYTES_MAX = 2048  # a longer one is parsed each time; bounds what is kept
 _END = b"\r\n\r\n"
 
 
@@ -32,24 +32,24 @@ class KnownHeads:
     def __init__(self) -> None:
         self._known: dict[bytes, KnownHead] = {}
 
-    def match(self, data: bytes) -> tuple[KnownHead, bytes] | None:
-        """Head and body, if `data` is one whole request with a known head."""
-        end = data.find(_END, 0, HEAD_BYTES_MAX) + len(_END)
-        known = self._known.get(data[:end])
-        if known is None or len(data) - end != known.body_bytes:
-            return None
-        return known, data[end:]
+    def find(self, head: bytes) -> KnownHead | None:
+        """What `head` comes to, if these bytes stood between two requests before."""
+        return self._known.get(head)
 
-    def learn(self, data: bytes, target: tuple[str, str], head: Head) -> None:
-        """Remember the head of `data`, which the parser found to be one whole request.
+    def learn(self, head: bytes, target: tuple[str, str], meaning: Head) -> None:
+        """Remember a head that the parser read to its end, and found a body behind.
 
-        head: without anything that changes how the connection goes on.
+        meaning: without anything that changes how the connection goes on.
         """
-        end = data.find(_END, 0, HEAD_BYTES_MAX) + len(_END)
-        size = head.content_length
-        # Else the head is too long, or does not end where the parser saw its end.
-        if size is None or len(data) - end != size:
+        size = meaning.content_length
+        if size is None or len(head) > HEAD_BYTES_MAX:
             return
         if len(self._known) >= HEADS_MAX:
             self._known.clear()
-        self._known[data[:end]] = KnownHead(target, head, size)
+        self._known[head] = KnownHead(target, meaning, size)
+
+
+def head_end(data: bytes) -> int:
+    """Where the first head in `data` ends; 0 if none does."""
+    found = data.find(_END)
+    return found + len(_END) if found >= 0 else 0

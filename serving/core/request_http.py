@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from serving.core.binary_codec import BlobReader, decode_raw, raw_request_input, split_body
+from serving.core.body import Blob
 from serving.core.datatypes import Array
 from serving.core.errors import InvalidRequest, shown
 from serving.core.json_codec import decode_elements, parse_json
@@ -37,7 +38,7 @@ class HttpRequest:
 
     def __init__(
         self,
-        body: bytes,
+        body: Blob,
         header_length: str | None,
         depth_max: int,
         templates: Templates | None = None,
@@ -45,26 +46,29 @@ class HttpRequest:
         """Parse; with `templates` only what is new in it. Raises: InvalidRequest."""
         self._template: Template | None = None
         self.shared_bytes = 0
-        if header_length is None and templates is not None:
-            matched = templates.match(body)
-            if matched is not None:
-                self._template, self._data = matched
-                self._source = body, depth_max
-                self.envelope = PLAIN
-                return
-        self._parse(body, header_length, depth_max)
-        if header_length is None and templates is not None and self._document is not None:
-            templates.learn(body, self._document)
-
-    def _parse(self, body: bytes, header_length: str | None, depth_max: int) -> None:
         self._document: Mapping[str, Any] | None = None
         self._blob = _NO_BLOB
         if header_length is not None:
-            body, self._blob = split_body(body, header_length)
-            if not body:
+            text, self._blob = split_body(body, header_length)
+            if text:
+                self._parse(text, depth_max)
+            else:
                 self.envelope = RAW_ENVELOPE
+            return
+        text = bytes(body)
+        if templates is not None:
+            matched = templates.match(text)
+            if matched is not None:
+                self._template, self._data = matched
+                self._source = text, depth_max
+                self.envelope = PLAIN
                 return
-        document = parse_json(body, depth_max)
+        self._parse(text, depth_max)
+        if templates is not None and self._document is not None:
+            templates.learn(text, self._document)
+
+    def _parse(self, text: bytes, depth_max: int) -> None:
+        document = parse_json(text, depth_max)
         if type(document) is not dict:
             raise InvalidRequest(f"the request must be a JSON object, got '{shown(document)}'")
         self._document = document
@@ -123,8 +127,7 @@ class HttpRequest:
     def _parse_in_full(self) -> None:
         """What does not fit is told of as if there were no templates."""
         self._template = None
-        body, depth_max = self._source
-        self._parse(body, None, depth_max)
+        self._parse(*self._source)
 
 
 @dataclass(slots=True)

@@ -254,10 +254,13 @@ class Batcher(Generic[T]):
             self._drainers.clear()
 
     def _gather(self, batch: Batch[T]) -> tuple[list[Array], Release | None, bool]:
-        """The inputs of a batch, contiguous; whether the log may have them."""
+        """The inputs of a batch, contiguous and aligned; whether the log may have them.
+
+        Here the tensors of a request are copied, once (`core/body.py`).
+        """
         members = batch.members
         if len(members) == 1:
-            return members[0].arrays, None, True
+            return [_aligned(array) for array in members[0].arrays], None, True
         columns = list(zip(*[member.arrays for member in members], strict=True))
         if self._pool is None:
             return [np.concatenate(column) for column in columns], None, True
@@ -375,6 +378,11 @@ class Batcher(Generic[T]):
             self._time_out(now_ns)
         if self._busy:
             self._arm_timer()
+
+
+def _aligned(array: Array) -> Array:
+    """The array, if its address suits its datatype, else a copy."""
+    return array if array.flags.aligned else array.copy()
 
 
 def _hold_of(queue: QueueSettings, rows_max: int) -> Hold | None:

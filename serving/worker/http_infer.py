@@ -9,10 +9,11 @@ from typing import Protocol
 import orjson
 
 from serving.core.admission import JSON_BYTES_FACTOR, RAW_BYTES_FACTOR
+from serving.core.body import Blob, BodyBuffer
 from serving.core.errors import ServeError
 from serving.core.inflate import inflate
 from serving.core.json_codec_reply import BatchOutputs, float_blob_bytes
-from serving.core.request_head import Head, check_encoding, request_cost
+from serving.core.request_head import Head, check_encoding, is_count, request_cost
 from serving.core.request_http import HttpRequest
 from serving.worker.dataplane import DataPlane, check_timeout_ms
 from serving.worker.reply_packer import ReplyPacker
@@ -65,6 +66,8 @@ class Exchange:
     """Collects a body, submits it, and writes what comes back."""
 
     __slots__ = (
+        "_body",
+        "_buffer",
         "_chunks",
         "_connection",
         "_held",
@@ -87,16 +90,78 @@ class Exchange:
         self._connection, self._plane, self.target = connection, plane, target
         self.head = head
         self.keep_alive = keep_alive
-        self._chunks: list[bytes] = []
+        self._body: Blob = b""  # if it came whole
+        self._buffer: BodyBuffer | None = None  # if it comes in several reads
+        self._chunks: list[bytes] = []  # if it does not say how long it will be
         self._held = 0  # bytes of the budget that the unfinished body takes
         self._task: Task | None = None
 
-    def add(self, body: bytes) -> None:
-        """Take a piece of the body. Raises: Overloaded."""
-        if self._chunks:
-            self._plane.admission.hold_bytes(len(body))
-            self._held += len(body)
-        self._chunks.append(body)
+    def add(self, data: bytes, start: int) -> None:
+        """Take what of the body stands in `data` from `start` on. Raises: Overloaded."""
+        head, size = self.head, len(data) - start
+        if size == head.content_length:
+            # JSON is text to its parsers; its tensors are not in it yet.
+            binary = head.header_length is not None
+            self._body = memoryview(data)[start:] if binary else data[start:]
+            return
+        if self.received:
+            self._hold(size)
+        if head.content_length is None:
+            self._chunks.append(data[start:])
+        elif size:
+            self._room().add(memoryview(data)[start:])
+
+    def _room(self) -> BodyBuffer:
+        buffer = self._buffer
+        if buffer is None:
+            head = self.head
+            assert head.content_length is not None
+            tensors_at = head.header_length or ""
+            buffer = self._buffer = BodyBuffer(
+                head.content_length, int(tensors_at) if is_count(tensors_at) else 0
+            )
+        return buffer
+
+    @property
+    def received(self) -> bool:
+        """Whether some of the body has come."""
+        return self._buffer is not None or bool(self._chunks) or len(self._body) > 0
+
+    @property
+    def missing(self) -> int:
+        """Bytes of the body that have not come; 0 if nobody knows."""
+        if self._buffer is not None:
+            return self._buffer.missing
+        return 0 if len(self._body) else self.head.content_length or 0
+
+    @property
+    def room(self) -> memoryview:
+        """Where what is missing is to be written."""
+        return self._room().room
+
+    def filled(self, size: int) -> None:
+        """So many bytes of `room` are written. Raises: Overloaded."""
+        self._hold(size)
+        self._room().advance(size)
+
+    def _hold(self, size: int) -> None:
+        self._plane.admission.hold_bytes(size)
+        self._held += size
+
+    def _take_body(self) -> Blob:
+        """The whole body, which is let go of."""
+        body: Blob
+        if self._buffer is not None:
+            body = self._buffer.whole()
+        elif self._chunks:
+            body = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
+        else:
+            body = self._body
+        self._let_go()
+        return body
+
+    def _let_go(self) -> None:
+        self._body, self._buffer, self._chunks = b"", None, []
 
     def routing_key(self) -> str:
         return self.head.routing_key
@@ -105,13 +170,10 @@ class Exchange:
         """The body is complete: decode and queue it, or answer with what is wrong."""
         self._release()
         head, plane = self.head, self._plane
-        chunks = self._chunks
-        self._chunks = []
+        body = self._take_body()
         try:
-            body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
             timeout_ns = check_timeout_ms(head.timeout_ms) if head.timeout_ms else 0
-            if head.content_encoding:
-                coding = check_encoding(head.content_encoding)
+            if coding := check_encoding(head.content_encoding):
                 body = inflate(body, coding, plane.limits.body_bytes_max)
         except ServeError as error:
             plane.count_refused(self.target[0], self.protocol, error)
@@ -190,7 +252,7 @@ class Exchange:
     def abandon(self) -> None:
         """The client is gone: nothing more is written, and the request is withdrawn."""
         self._release()
-        self._chunks = []
+        self._let_go()
         task, self._task = self._task, None
         if task is not None:
             task.version.cancel(task)

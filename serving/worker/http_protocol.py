@@ -4,10 +4,11 @@ The server's own class has no deadline and no cap on what a client may send or
 how slowly; they are kept here, as `Pace` counts them, and one sweep over all
 connections looks at the deadlines. Infer requests never reach ASGI: the head is
 recognised, the body collected, and the reply written in one call. A head that
-came before in the same bytes does not even reach the parser. Everything else
-goes to the application through uvicorn's own cycle. Replies leave in the order
-of their requests: one runs, the others wait, and none runs before its client has
-read the one before it.
+came before in the same bytes does not even reach the parser, and neither does a
+body of announced size, which the parser would only copy. Everything else goes to
+the application through uvicorn's own cycle. Replies leave in the order of their
+requests: one runs, the others wait, and none runs before its client has read the
+one before it.
 """
 
 import asyncio
@@ -21,9 +22,10 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from serving.core.errors import ServeError
-from serving.core.known_heads import KnownHead
+from serving.core.known_heads import KnownHead, head_end
 from serving.core.pace import NEVER, Pace, Phase
 from serving.core.request_head import Head, HeadRefused, check_target, read_head, without_upgrade
+from serving.worker.body_reader import BodyReader
 from serving.worker.http_gate import HttpGate
 from serving.worker.http_infer import Exchange, error_reply
 
@@ -52,7 +54,8 @@ class GatewayProtocol(HttpToolsProtocol):  # type: ignore[misc]  # untyped on ou
         self._waiting: deque[tuple[Callable[[], None], Exchange | None]] = deque()
         self._busy = False
         self._fresh = True  # no request has been seen yet
-        self._repeatable: Exchange | None = None  # its head may be remembered
+        self._repeatable = False  # the head that was parsed last may be remembered
+        self._reader: BodyReader | None = None  # reads in our place
         self._write_stalled = False
         self._unread_bytes = 0  # of replies, when the client was last seen to stall
         self._begun = 0  # requests that began in the bytes read last
@@ -102,51 +105,99 @@ class GatewayProtocol(HttpToolsProtocol):  # type: ignore[misc]  # untyped on ou
     # Bytes in
 
     def data_received(self, data: bytes) -> None:
-        phase = self._phase
-        if phase is _IDLE and not self._busy and not self._write_stalled:
-            matched = self._gate.heads.match(data)
-            if matched is not None:
-                self._receive_known(*matched)
-                return
-        elif phase is _CLOSING:
+        before = self._phase
+        if before is _CLOSING:
             return
+        end = head_end(data) if before is _IDLE or before is _HEAD else 0
+        if end and before is _IDLE and not self._busy and not self._write_stalled:
+            known = self._gate.heads.find(data[:end])
+            if known is not None and len(data) - end <= known.body_bytes:
+                self._receive_known(known, data, end)
+                return
         self._begun = 0
-        upgraded: int | None = None
+        upgraded = self._parse(data[:end]) if end else None
+        exchange = self._exchange
+        if end and exchange is not None and before is _IDLE:
+            self._learn(exchange, data[:end])
+        if upgraded is None and (exchange is None or len(data) - end > exchange.missing):
+            upgraded = self._parse(data[end:], end)
+            end = len(data)
+        if upgraded is not None:
+            # Not where it is caught: an error in what follows would have the upgrade as its cause.
+            self._upgrade_ignored(data[upgraded:])
+        elif self._phase is _IDLE:
+            self._settled()
+        elif self._phase is not _CLOSING:
+            self._await_rest(data, end, before)
+
+    def _parse(self, data: bytes, start: int = 0) -> int | None:
+        """Where the parser stopped because of an upgrade; None if it took everything.
+
+        start: where `data` begins in what was read.
+        """
+        if not data or self._phase is _CLOSING:
+            return None
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
-            upgraded = upgrade.args[0]
+            return start + int(upgrade.args[0])
         except httptools.HttpParserCallbackError as error:
             self._failed(error.__context__ or error)
         except httptools.HttpParserError:
             self._refuse(400, "Invalid HTTP request received.", "bad_request")
-        if upgraded is not None:
-            # Not above: an error in what follows would have the upgrade as its cause.
-            self._upgrade_ignored(data[upgraded:])
-        elif self._phase is _IDLE:
-            self._received(data if phase is _IDLE else b"")
-        elif self._phase is not _CLOSING:
-            self._await_rest(len(data), phase)
+        return None
 
-    def _receive_known(self, known: KnownHead, body: bytes) -> None:
-        """A whole request whose head need not be parsed."""
+    def _learn(self, exchange: Exchange, head: bytes) -> None:
+        """Remember a head that ended where its bytes do, and was all that they hold."""
+        if self._repeatable and self._begun == 1 and not exchange.received:
+            self._gate.heads.learn(head, exchange.target, exchange.head)
+
+    def _receive_known(self, known: KnownHead, data: bytes, end: int) -> None:
+        """A request whose head need not be parsed, as far as it came."""
         self._fresh = False
-        self._busy = True
         exchange = Exchange(self, self._plane, known.target, known.head, keep_alive=True)
-        exchange.add(body)
-        self._start_infer(exchange)
-        self._received(b"")
+        if len(data) - end == known.body_bytes:
+            self._busy = True
+            exchange.add(data, end)
+            self._start_infer(exchange)
+            self._settled()
+            return
+        self._phase = _BODY
+        self._begun = 1
+        self.pace.begin()
+        self._exchange = exchange
+        self._await_rest(data, end, _IDLE)
 
-    def _received(self, request: bytes) -> None:
-        """Nothing is left unfinished. request: the data, if it began with a request."""
+    def _settled(self) -> None:
+        """Nothing is left unfinished."""
         if self._busy and not self._write_stalled:
             self.pace.deadline = NEVER
-        exchange, self._repeatable = self._repeatable, None
-        if exchange is not None and request:
-            self._gate.heads.learn(request, exchange.target, exchange.head)
 
-    def _await_rest(self, size: int, before: Phase) -> None:
-        """A head or body is not complete; before: the phase when its bytes came."""
+    def _await_rest(self, data: bytes, end: int, before: Phase) -> None:
+        """A request may not be complete; what stands behind `end` is of its body, not parsed yet.
+
+        before: the phase when the data came.
+        """
+        exchange = self._exchange
+        if exchange is not None and exchange.missing:
+            # The parser's part is done, wherever in the body it stands.
+            self.parser = httptools.HttpRequestParser(self)
+            if end < len(data):
+                try:
+                    self.pace.add_body(len(data) - end)
+                    exchange.add(data, end)
+                except ServeError as error:
+                    self._failed(error)
+                    return
+            if not exchange.missing:
+                self._body_complete(exchange)
+                return
+        if self._keeps_pace(len(data), before) and exchange is not None and exchange.missing:
+            self._reader = BodyReader(self)
+            self.transport.set_protocol(self._reader)
+
+    def _keeps_pace(self, size: int, before: Phase) -> bool:
+        """Whether the client may go on, which has sent so many bytes more of a request."""
         # Behind the end of another request it is not known how many of the bytes are this
         # one's: what was read with that one is not held against it.
         behind_another = self._begun > (1 if before is _IDLE else 0)
@@ -155,7 +206,44 @@ class GatewayProtocol(HttpToolsProtocol):  # type: ignore[misc]  # untyped on ou
         try:
             self.pace.arrived(counted, self._phase, self._gate.loop.time(), entered=entered)
         except HeadRefused as error:
-            self._refuse(error.http_status, error.message, error.close_reason)
+            self._failed(error)
+            return False
+        return True
+
+    # What is missing of a body, read by a `BodyReader`
+
+    def body_room(self) -> memoryview:
+        assert self._exchange is not None
+        return self._exchange.room
+
+    def body_read(self, size: int) -> None:
+        """So many bytes are in the room."""
+        exchange = self._exchange
+        assert exchange is not None
+        self._begun = 0
+        try:
+            self.pace.add_body(size)
+            exchange.filled(size)
+        except ServeError as error:
+            self._failed(error)
+            return
+        if exchange.missing:
+            self._keeps_pace(size, _BODY)
+        else:
+            self._body_complete(exchange)
+
+    def _read_again(self) -> None:
+        """Reads are ours again."""
+        if self._reader is not None:
+            self._reader = None
+            self.transport.set_protocol(self)
+
+    def _body_complete(self, exchange: Exchange) -> None:
+        self._read_again()
+        self._exchange = None
+        self._phase = _IDLE
+        self._take_turn(exchange)
+        self._settled()
 
     def _failed(self, cause: BaseException) -> None:
         if isinstance(cause, HeadRefused):
@@ -183,7 +271,7 @@ class GatewayProtocol(HttpToolsProtocol):  # type: ignore[misc]  # untyped on ou
         self.url = b""
         self.headers: list[tuple[bytes, bytes]] = []
         self.expect_100_continue = False
-        self._repeatable = None
+        self._repeatable = False
         self.pace.begin()
 
     def on_url(self, url: bytes) -> None:
@@ -219,8 +307,7 @@ class GatewayProtocol(HttpToolsProtocol):  # type: ignore[misc]  # untyped on ou
             return
         keep_alive = http_version == "1.1" and parser.should_keep_alive()
         self._exchange = Exchange(self, self._plane, target, head, keep_alive)
-        if keep_alive and not head.expects_continue:
-            self._repeatable = self._exchange
+        self._repeatable = keep_alive and not head.expects_continue
         if head.expects_continue and not self._busy:
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
@@ -248,7 +335,7 @@ class GatewayProtocol(HttpToolsProtocol):  # type: ignore[misc]  # untyped on ou
     def on_body(self, body: bytes) -> None:
         self.pace.add_body(len(body))
         if self._exchange is not None:
-            self._exchange.add(body)
+            self._exchange.add(body, 0)
         else:
             super().on_body(body)
 
@@ -261,13 +348,17 @@ class GatewayProtocol(HttpToolsProtocol):  # type: ignore[misc]  # untyped on ou
             super().on_message_complete()
             return
         self._exchange = None
+        self._take_turn(exchange)
+
+    # Turns
+
+    def _take_turn(self, exchange: Exchange) -> None:
+        """Run, or wait for the replies before this one."""
         if self._busy or self._write_stalled:
             self._wait(partial(self._start_infer, exchange), exchange)
         else:
             self._busy = True
             self._start_infer(exchange)
-
-    # Turns
 
     def _wait(self, start: Callable[[], None], exchange: Exchange | None) -> None:
         """exchange: what holds a share of the budget until it starts."""
@@ -338,6 +429,7 @@ class GatewayProtocol(HttpToolsProtocol):  # type: ignore[misc]  # untyped on ou
         if self._phase is _CLOSING:
             return
         self._phase = _CLOSING
+        self._read_again()
         if self._exchange is not None:
             self._exchange.abandon()
             self._exchange = None

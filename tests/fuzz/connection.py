@@ -97,6 +97,22 @@ class Transport:
     def __init__(self) -> None:
         self.written = bytearray()
         self.closing = False
+        self._protocol: Any = None
+
+    def set_protocol(self, protocol: Any) -> None:
+        self._protocol = protocol
+
+    def deliver(self, piece: bytes) -> None:
+        """Let the protocol read, as an event loop does: to its own buffer, if it has one."""
+        while piece and not self.closing and isinstance(self._protocol, asyncio.BufferedProtocol):
+            room = self._protocol.get_buffer(-1)
+            assert len(room), "an empty buffer ends a connection"
+            size = min(len(room), len(piece))
+            room[:size] = piece[:size]
+            self._protocol.buffer_updated(size)
+            piece = piece[size:]
+        if piece and not self.closing:
+            self._protocol.data_received(piece)
 
     def write(self, data: bytes) -> None:
         self.written += data
@@ -149,12 +165,13 @@ class Gate:
         transport: Any = Transport()
         connection = GatewayProtocol(self.http)
         with without_complaint():
+            transport.set_protocol(connection)
             connection.connection_made(transport)
             for piece in pieces:
                 if transport.closing:
                     break
                 if piece:
-                    connection.data_received(piece)
+                    transport.deliver(piece)
                     self._pump()
             connection.connection_lost(None)
             self._pump()
