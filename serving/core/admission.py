@@ -7,8 +7,8 @@ knows can go elsewhere and a queue only makes everybody late.
 from serving.core.errors import Overloaded
 
 JSON_BYTES_FACTOR = 24  # measured worst case: an array of empty arrays, decoded
-RAW_BYTES_FACTOR = 2  # the body, and its copy in a batch
-MESSAGE_RAW_FACTOR = 3  # a gRPC message, its tensors, and their copy in a batch
+RAW_BYTES_FACTOR = 2  # what was received, and the copy in a batch
+MESSAGE_RAW_FACTOR = 3  # a gRPC message, its tensors if they were parsed, and the copy in a batch
 MESSAGE_OVERHEAD_BYTES = 64 * 1024  # names, shapes and parameters beside a message's tensors
 _GRPC_BYTES_MAX = 2**31 - 1  # what grpcio can be told, and protobuf can read
 

@@ -12,10 +12,12 @@ import numpy as np
 from google.protobuf.message import DecodeError
 
 from protos import inference_pb2 as pb
-from serving.core.admission import JSON_BYTES_FACTOR, MESSAGE_RAW_FACTOR
+from serving.core.admission import JSON_BYTES_FACTOR, MESSAGE_RAW_FACTOR, RAW_BYTES_FACTOR
 from serving.core.binary_codec import check_text, decode_raw, encode_raw
+from serving.core.body import Blob, mostly_tensors
 from serving.core.datatypes import Array, Datatype
 from serving.core.errors import InvalidRequest, shown
+from serving.core.grpc_wire import split_raw
 from serving.core.json_codec_reply import BatchOutputs
 from serving.core.request import (
     PLAIN,
@@ -35,6 +37,7 @@ from serving.core.signature import (
 )
 
 _HEADS_MAX = 1024
+SPLIT_BYTES_MIN = 16 * 1024  # below, the parser's copies take less time than finding the tensors
 
 _CONTENTS: Mapping[Datatype, str] = {
     Datatype.BOOL: "bool_contents",
@@ -55,13 +58,29 @@ _CONTENTS: Mapping[Datatype, str] = {
 class GrpcRequest:
     """A parsed message, not yet bound to a version's signature."""
 
-    __slots__ = ("_message", "_raw", "envelope", "model", "shared_bytes", "version")
+    __slots__ = (
+        "_message",
+        "_raw",
+        "_raw_factor",
+        "envelope",
+        "model",
+        "shared_bytes",
+        "version",
+    )
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, split_bytes_min: int = SPLIT_BYTES_MIN) -> None:
         """Parse. Raises: InvalidRequest."""
-        self._message = message = parse(pb.ModelInferRequest, data)
+        split = split_raw(data) if len(data) >= split_bytes_min else None
+        self._raw: Sequence[Blob]
+        if split is not None and mostly_tensors(len(data) - len(split[0]), len(data)):
+            rest, self._raw = split
+            self._message = message = parse(pb.ModelInferRequest, rest)
+            self._raw_factor = RAW_BYTES_FACTOR
+        else:
+            self._message = message = parse(pb.ModelInferRequest, data)
+            self._raw = list(message.raw_input_contents)  # each look would copy again
+            self._raw_factor = MESSAGE_RAW_FACTOR
         self.shared_bytes = 0
-        self._raw: list[bytes] = list(message.raw_input_contents)  # each look would copy again
         self.model: str = message.model_name
         self.version: str = message.model_version
         if message.id or message.parameters:
@@ -70,9 +89,15 @@ class GrpcRequest:
         else:
             self.envelope = PLAIN
 
-    @property
-    def raw_bytes(self) -> int:
-        return sum(map(len, self._raw))
+    def cost(self, message_bytes: int, body_bytes_max: int) -> int:
+        """Memory that the message may take until it is answered, in bytes.
+
+        The rest beside the tensors may grow as JSON does: an element of one byte is
+        eight as an int64, and an empty string sixteen.
+        """
+        raw_bytes = sum(map(len, self._raw))
+        rest = min(message_bytes - raw_bytes, body_bytes_max)
+        return raw_bytes * self._raw_factor + rest * JSON_BYTES_FACTOR
 
     def wanted(
         self, signature: Signature, find: FindRegion = no_region
@@ -109,7 +134,7 @@ class GrpcRequest:
         arrays: list[Array | None] = [None] * len(signature.inputs)
         for tensor, place in zip(message.inputs, places, strict=True):
             index = find_input(signature, tensor.name, arrays)
-            data: bytes | None
+            data: Blob | None
             if place is not None:
                 self.shared_bytes += place.size
                 data = place.read()
@@ -130,7 +155,7 @@ def _place(tensor: Any, find: FindRegion) -> Place | None:
     return read_place(parameters, find, where)
 
 
-def _tensor(signature: Signature, index: int, tensor: Any, raw: bytes | None) -> Array:
+def _tensor(signature: Signature, index: int, tensor: Any, raw: Blob | None) -> Array:
     spec = signature.inputs[index]
     shape = list(tensor.shape)
     count = check_tensor(signature, spec, tensor.datatype, shape)
@@ -168,16 +193,6 @@ def _typed(
         return np.array(values, dtype=spec.datatype.dtype).reshape(shape)
     except OverflowError:
         raise range_error(signature, spec, values) from None
-
-
-def message_cost(message_bytes: int, raw_bytes: int, body_bytes_max: int) -> int:
-    """Memory that a message may take until it is answered, in bytes.
-
-    raw_bytes: of `raw_input_contents`. The rest may grow as JSON does: an element
-    of one byte is eight as an int64, and an empty string sixteen.
-    """
-    rest = min(message_bytes - raw_bytes, body_bytes_max)
-    return raw_bytes * MESSAGE_RAW_FACTOR + rest * JSON_BYTES_FACTOR
 
 
 def parse(message_type: Callable[[], Any], data: bytes) -> Any:

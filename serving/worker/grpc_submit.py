@@ -2,7 +2,7 @@
 
 from serving.core.admission import message_limit
 from serving.core.errors import ServeError
-from serving.core.grpc_codec import GrpcRequest, message_cost
+from serving.core.grpc_codec import GrpcRequest
 from serving.worker.dataplane import DataPlane
 from serving.worker.grpc_call import Call
 from serving.worker.task import Task, Waiter
@@ -31,6 +31,6 @@ def submit(plane: DataPlane, request: GrpcRequest, size: int, call: Call, waiter
         request.model,
         request.version,
         left_ns,
-        message_cost(size, request.raw_bytes, min(limits.body_bytes_max, largest)),
+        request.cost(size, min(limits.body_bytes_max, largest)),
         waiter,
     )

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from serving.core import binary_codec, json_template, known_heads
+from serving.core import binary_codec, grpc_codec, json_template, known_heads
 from serving.core.json_template import Templates
 from serving.core.known_heads import KnownHeads
 
@@ -71,6 +71,12 @@ def _head() -> None:
     known_heads.KnownHeads.find = find  # type: ignore[method-assign]
 
 
+def _cut_off() -> None:
+    """A message that lacks its last byte is split as if it had one."""
+    right = grpc_codec.split_raw
+    grpc_codec.split_raw = lambda data: right(data) or right(data + b"!")  # type: ignore[attr-defined]
+
+
 PLANTED = {
     "wrong_error": _wrong_error,
     "hang": _hang,
@@ -78,4 +84,5 @@ PLANTED = {
     "memory": _memory,
     "template": _template,
     "head": _head,
+    "cut_off": _cut_off,
 }

@@ -102,7 +102,17 @@ def grpc_seeds() -> dict[str, bytes]:
         seeds[f"typed-{datatype.wire}"] = bytes([index]) + typed.SerializeToString()
     huge = pb.ModelInferRequest(model_name="m")
     huge.inputs.add(name="x", datatype="FP32", shape=[2**62, 2])
-    seeds["huge-shape"] = bytes([DATATYPES.index(Datatype.FP32)]) + huge.SerializeToString()
+    fp32 = bytes([DATATYPES.index(Datatype.FP32)])
+    seeds["huge-shape"] = fp32 + huge.SerializeToString()
+    plain = seeds["raw-FP32"]
+    field, tensor = plain[-10:-8], plain[-8:]  # of `raw_input_contents`, and its length
+    seeds["raw-in-the-middle"] = plain + b"\x1a\1i"
+    seeds["raw-before-a-group"] = plain + b"\x43\x0a\0\x44"
+    seeds["raw-before-what-is-unknown"] = plain + b"\x42\1u\x4d\0\0\0\0"
+    seeds["raw-of-a-long-length"] = plain[:-10] + field[:1] + b"\x88\0" + tensor
+    seeds["raw-of-a-long-tag"] = plain[:-10] + b"\xba\0" + field[1:] + tensor
+    seeds["raw-cut-off"] = plain[:-1]
+    seeds["raw-as-a-number"] = plain[:-10] + b"\x38\7"
     return seeds
 
 
@@ -144,11 +154,15 @@ def connection_seeds() -> dict[str, bytes]:
     body = text + b'"data":[1,2]}]}'
     one = request(infer, body)
     raw = np.float32([1, 2]).tobytes()
+    binary = text + b'"parameters":{"binary_data_size":8}}]}'
     streams = {
         "infer": one,
         "infer-twice": one + one,
         "infer-of-a-version": request("/v2/models/m/versions/1/infer?a=b", body),
         "infer-encoded": request("/v2/models/%6d/inf%65r/", body),
+        "infer-binary": request(
+            infer, binary + raw, f"Inference-Header-Content-Length: {len(binary)}"
+        ) + one,
         "infer-raw": request(infer, raw, "Inference-Header-Content-Length: 0"),
         "infer-gzip": request(infer, gzip.compress(body, mtime=0), "Content-Encoding: gzip"),
         "infer-bad-gzip": request(infer, body, "content-encoding: gzip", "X-Routing-Key: k"),

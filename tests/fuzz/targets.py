@@ -105,6 +105,8 @@ def grpc_message(data: bytes) -> None:
     """A serialized request; what is read of it can be sent again as raw tensors."""
     signature = SIGNATURES[data[0] % len(SIGNATURES)] if data else SIGNATURES[0]
     first = _outcome(lambda: GrpcRequest(data[1:]), signature)
+    split = _outcome(lambda: GrpcRequest(data[1:], 0), signature)
+    assert split == first, f"where its tensors lie changes what a message means: {split!r}"
     if not isinstance(first, tuple) or len(first) != 4:
         return
     message = pb.ModelInferRequest.FromString(data[1:])

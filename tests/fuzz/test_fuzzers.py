@@ -108,6 +108,7 @@ FOUND = {
     "network": ("bytes_tensor", "crash", "a decoder used the network"),
     "memory": ("bytes_tensor", "crash", "MemoryError"),
     "head": ("http_connection", "crash", "what was seen before is answered differently"),
+    "cut_off": ("grpc_message", "crash", "where its tensors lie changes what a message means"),
     "template": ("http_infer", "crash", "a template changes a meaning"),
 }
 

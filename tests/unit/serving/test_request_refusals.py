@@ -9,7 +9,7 @@ from protos import inference_pb2 as pb
 from serving.core import grpc_codec
 from serving.core.datatypes import Datatype
 from serving.core.errors import InvalidRequest, ServeError, Unsupported
-from serving.core.grpc_codec import GrpcRequest, message_cost
+from serving.core.grpc_codec import GrpcRequest
 from serving.core.request import read_envelope
 from serving.core.request_http import HttpRequest
 from serving.core.signature import Signature, TensorSpec, count_rows
@@ -299,10 +299,11 @@ def test_of_wanted_outputs_no_more_are_looked_at_than_there_are(monkeypatch):
 def test_a_message_costs_what_it_grows_to():
     raw = pb.ModelInferRequest(model_name="m", raw_input_contents=[bytes(1000), bytes(500)])
     data = raw.SerializeToString()
-    assert GrpcRequest(data).raw_bytes == 1500
-    assert message_cost(len(data), 1500, 10**6) == 1500 * 3 + (len(data) - 1500) * 24
+    rest = (len(data) - 1500) * 24
+    assert GrpcRequest(data).cost(len(data), 10**6) == 1500 * 3 + rest
+    assert GrpcRequest(data, split_bytes_min=0).cost(len(data), 10**6) == 1500 * 2 + rest
     # One of the largest size has names beside it, and must fit an empty budget all the same.
-    assert message_cost(10**6 + 60_000, 0, 10**6) == 24 * 10**6
+    assert GrpcRequest(b"").cost(10**6 + 60_000, 10**6) == 24 * 10**6
 
 
 def test_null_beside_the_size_of_an_empty_tensor_is_no_data():
