@@ -40,7 +40,8 @@ class BodyBuffer:
         Pages that nothing is written to take no memory, whatever size is announced.
         """
         room = np.empty(size + ALIGNMENT, np.uint8)
-        start = -(room.ctypes.data + tensors_at) % ALIGNMENT
+        address, _ = room.__array_interface__["data"]
+        start = -(address + tensors_at) % ALIGNMENT
         self._view = room.data[start : start + size]
         self._filled = 0
 

@@ -32,9 +32,16 @@ class KnownHeads:
     def __init__(self) -> None:
         self._known: dict[bytes, KnownHead] = {}
 
-    def find(self, head: bytes) -> KnownHead | None:
-        """What `head` comes to, if these bytes stood between two requests before."""
-        return self._known.get(head)
+    def match(self, data: bytes) -> tuple[KnownHead, int] | None:
+        """The head that `data` begins with and where it ends, if it is known.
+
+        Not if there is more behind it than its body.
+        """
+        end = data.find(_END, 0, HEAD_BYTES_MAX) + len(_END)
+        known = self._known.get(data[:end])
+        if known is None or len(data) - end > known.body_bytes:
+            return None
+        return known, end
 
     def learn(self, head: bytes, target: tuple[str, str], meaning: Head) -> None:
         """Remember a head that the parser read to its end, and found a body behind.

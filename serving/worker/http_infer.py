@@ -100,9 +100,7 @@ class Exchange:
         """Take what of the body stands in `data` from `start` on. Raises: Overloaded."""
         head, size = self.head, len(data) - start
         if size == head.content_length:
-            # JSON is text to its parsers; its tensors are not in it yet.
-            binary = head.header_length is not None
-            self._body = memoryview(data)[start:] if binary else data[start:]
+            self._body = self.cut(data, start)
             return
         if self.received:
             self._hold(size)
@@ -110,6 +108,12 @@ class Exchange:
             self._chunks.append(data[start:])
         elif size:
             self._room().add(memoryview(data)[start:])
+
+    def cut(self, data: bytes, start: int) -> Blob:
+        """What stands in `data` from `start` on, which is the whole body."""
+        if self.head.header_length is None:  # JSON, which its parsers want as `bytes`
+            return data[start:]
+        return memoryview(data)[start:]
 
     def _room(self) -> BodyBuffer:
         buffer = self._buffer
@@ -166,14 +170,19 @@ class Exchange:
     def routing_key(self) -> str:
         return self.head.routing_key
 
-    def start(self) -> None:
-        """The body is complete: decode and queue it, or answer with what is wrong."""
-        self._release()
+    def start(self, body: Blob | None = None) -> None:
+        """The body is complete: decode and queue it, or answer with what is wrong.
+
+        body: if none of it was added.
+        """
+        if body is None:
+            self._release()
+            body = self._take_body()
         head, plane = self.head, self._plane
-        body = self._take_body()
         try:
             timeout_ns = check_timeout_ms(head.timeout_ms) if head.timeout_ms else 0
-            if coding := check_encoding(head.content_encoding):
+            if head.content_encoding:
+                coding = check_encoding(head.content_encoding)
                 body = inflate(body, coding, plane.limits.body_bytes_max)
         except ServeError as error:
             plane.count_refused(self.target[0], self.protocol, error)

@@ -108,13 +108,13 @@ class GatewayProtocol(HttpToolsProtocol):  # type: ignore[misc]  # untyped on ou
         before = self._phase
         if before is _CLOSING:
             return
-        end = head_end(data) if before is _IDLE or before is _HEAD else 0
-        if end and before is _IDLE and not self._busy and not self._write_stalled:
-            known = self._gate.heads.find(data[:end])
-            if known is not None and len(data) - end <= known.body_bytes:
-                self._receive_known(known, data, end)
+        if before is _IDLE and not self._busy and not self._write_stalled:
+            matched = self._gate.heads.match(data)
+            if matched is not None:
+                self._receive_known(*matched, data)
                 return
         self._begun = 0
+        end = head_end(data) if before is _IDLE or before is _HEAD else 0
         upgraded = self._parse(data[:end]) if end else None
         exchange = self._exchange
         if end and exchange is not None and before is _IDLE:
@@ -152,36 +152,36 @@ class GatewayProtocol(HttpToolsProtocol):  # type: ignore[misc]  # untyped on ou
         if self._repeatable and self._begun == 1 and not exchange.received:
             self._gate.heads.learn(head, exchange.target, exchange.head)
 
-    def _receive_known(self, known: KnownHead, data: bytes, end: int) -> None:
+    def _receive_known(self, known: KnownHead, end: int, data: bytes) -> None:
         """A request whose head need not be parsed, as far as it came."""
         self._fresh = False
         exchange = Exchange(self, self._plane, known.target, known.head, keep_alive=True)
         if len(data) - end == known.body_bytes:
             self._busy = True
-            exchange.add(data, end)
-            self._start_infer(exchange)
+            self._running = exchange
+            exchange.start(exchange.cut(data, end))
             self._settled()
             return
         self._phase = _BODY
         self._begun = 1
         self.pace.begin()
         self._exchange = exchange
-        self._await_rest(data, end, _IDLE)
+        self._await_rest(data, end, _IDLE, known=True)
 
     def _settled(self) -> None:
         """Nothing is left unfinished."""
         if self._busy and not self._write_stalled:
             self.pace.deadline = NEVER
 
-    def _await_rest(self, data: bytes, end: int, before: Phase) -> None:
+    def _await_rest(self, data: bytes, end: int, before: Phase, *, known: bool = False) -> None:
         """A request may not be complete; what stands behind `end` is of its body, not parsed yet.
 
-        before: the phase when the data came.
+        before: the phase when the data came. known: the parser did not see the head.
         """
         exchange = self._exchange
         if exchange is not None and exchange.missing:
-            # The parser's part is done, wherever in the body it stands.
-            self.parser = httptools.HttpRequestParser(self)
+            if not known:  # the parser's part is done, wherever in the body it stands
+                self.parser = httptools.HttpRequestParser(self)
             if end < len(data):
                 try:
                     self.pace.add_body(len(data) - end)

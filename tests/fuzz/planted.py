@@ -62,13 +62,13 @@ def _template() -> None:
 
 def _head() -> None:
     """A head that is known is taken for another model's."""
-    right = known_heads.KnownHeads.find
+    right = known_heads.KnownHeads.match
 
-    def find(self: KnownHeads, head: bytes) -> Any:
-        found = right(self, head)
-        return replace(found, target=("other", "")) if found else None
+    def match(self: KnownHeads, data: bytes) -> Any:
+        found = right(self, data)
+        return (replace(found[0], target=("other", "")), found[1]) if found else None
 
-    known_heads.KnownHeads.find = find  # type: ignore[method-assign]
+    known_heads.KnownHeads.match = match  # type: ignore[method-assign]
 
 
 def _cut_off() -> None:

@@ -16,29 +16,37 @@ def heads(*known: bytes) -> KnownHeads:
     return found
 
 
-def test_a_known_head_gives_its_meaning_and_how_much_follows():
-    assert heads(HEAD).find(HEAD) == KnownHead(TARGET, Head(content_length=4), 4)
+def test_a_known_head_gives_its_meaning_and_where_it_ends():
+    for body in (b"", b"BO", b"BODY"):
+        matched = heads(HEAD).match(HEAD + body)
+        assert matched == (KnownHead(TARGET, Head(content_length=4), 4), len(HEAD))
 
 
 def test_a_head_that_differs_in_one_byte_is_not_known():
-    assert heads(HEAD).find(HEAD.replace(b"Host: h", b"Host: i")) is None
+    assert heads(HEAD).match(HEAD.replace(b"Host: h", b"Host: i") + b"BODY") is None
+
+
+def test_more_than_one_request_or_no_whole_head_goes_to_the_parser():
+    known = heads(HEAD)
+    for data in (HEAD + b"BODY" + HEAD, HEAD + b"BODYX", HEAD[:-1], b"", b"x" * 10_000):
+        assert known.match(data) is None
 
 
 def test_a_head_that_does_not_say_how_much_follows_is_not_kept():
     found = KnownHeads()
     found.learn(HEAD, TARGET, Head(content_length=None))
-    assert found.find(HEAD) is None
+    assert found.match(HEAD) is None
 
 
 def test_long_heads_are_not_kept():
     long = HEAD.replace(b"\r\n\r\n", b"\r\nX: " + b"a" * HEAD_BYTES_MAX + b"\r\n\r\n")
-    assert heads(long).find(long) is None
+    assert heads(long).match(long) is None
 
 
 def test_the_memory_is_bounded():
     found = heads(*[HEAD.replace(b"Host: h", b"Host: %d" % n) for n in range(HEADS_MAX + 1)])
-    assert found.find(HEAD.replace(b"Host: h", b"Host: 0")) is None
-    assert found.find(HEAD.replace(b"Host: h", b"Host: %d" % HEADS_MAX)) is not None
+    assert found.match(HEAD.replace(b"Host: h", b"Host: 0")) is None
+    assert found.match(HEAD.replace(b"Host: h", b"Host: %d" % HEADS_MAX)) is not None
 
 
 @pytest.mark.parametrize(

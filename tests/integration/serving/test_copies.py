@@ -1,0 +1,311 @@
+"""How often the bytes of a tensor are copied between the socket and the batch."""
+
+import asyncio
+import json
+import socket
+import time
+import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, asynccontextmanager
+from types import SimpleNamespace
+from unittest.mock import MagicMock
+
+import numpy as np
+import pytest
+import uvloop
+
+from protos import inference_pb2 as pb
+from serving.core.datatypes import Datatype
+from serving.core.queue_settings import QueueSettings
+from serving.core.routing import Arm, RoutingTable, make_route
+from serving.core.signature import Signature, TensorSpec
+from serving.settings import LimitSettings
+from serving.worker.dataplane import DataPlane
+from serving.worker.grpc_handlers import Handlers
+from serving.worker.http_gate import HttpGate
+from serving.worker.http_protocol import GatewayProtocol
+from serving.worker.log_tap import LogMode, LogTap
+from serving.worker.reply_packer import ReplyPacker
+from serving.worker.version import Version
+
+MIB = 2**20
+SLACK_BYTES = MIB  # of everything that is no tensor
+READ_BYTES = 256_000  # what uvloop reads at once, if it does not read to our buffer
+SIGNATURE = Signature(
+    "m",
+    "1",
+    (TensorSpec("x", Datatype.FP32, (-1, -1)),),
+    (TensorSpec("y", Datatype.FP32, (-1, 1)),),
+    8,
+)
+WAIT_S = 30
+
+
+class Session:
+    """Keeps what it is given; answers with the first column."""
+
+    def __init__(self):
+        self.batches = []
+
+    def run(self, arrays):
+        assert all(array.flags.aligned and array.flags.c_contiguous for array in arrays)
+        self.batches.append(arrays[0])
+        return [arrays[0][:, :1].copy()]
+
+
+class Connection(GatewayProtocol):
+    """Remembers where its bytes came."""
+
+    def __init__(self, gate, delivered):
+        super().__init__(gate)
+        self._delivered = delivered
+
+    def data_received(self, data):
+        self._delivered.append(data)
+        super().data_received(data)
+
+    def body_room(self):
+        room = super().body_room()
+        self._delivered.append(room)
+        return room
+
+
+@asynccontextmanager
+async def gateway():
+    """A data plane with one version, and its HTTP port."""
+    loop = asyncio.get_running_loop()
+    plane = DataPlane(LimitSettings(), MagicMock())
+    session, delivered = Session(), []
+    with ThreadPoolExecutor(1) as executor:
+        tap = LogTap(None, SIGNATURE, "d", LogMode.OFF, 1.0, lambda: 0.0)
+        version = Version(
+            loop, time.monotonic_ns, SIGNATURE, "d", session, executor, plane.admission,
+            MagicMock(), tap, {}, QueueSettings(), inline=True, run_ns=0,
+        )  # fmt: skip
+        arm = Arm(version, "1", "stable", "", 100)
+        plane.table = RoutingTable(1, {"m": make_route("m", "s", [arm], {})})
+        packer = ReplyPacker(loop, 0)
+        gate = HttpGate(loop, plane, None, packer)
+        server = await loop.create_server(lambda: Connection(gate, delivered), "127.0.0.1", 0)
+        try:
+            async with asyncio.timeout(WAIT_S):
+                yield SimpleNamespace(
+                    port=server.sockets[0].getsockname()[1],
+                    session=session,
+                    delivered=delivered,
+                    grpc=Handlers(plane, MagicMock(), MagicMock()),
+                    admission=plane.admission,
+                )
+            assert plane.admission.bytes == 0
+        finally:
+            server.close()
+            packer.close()
+            while gate.connections:  # the loop cannot be closed before they are
+                for connection in gate.connections:
+                    connection.transport.abort()
+                await asyncio.sleep(0)
+
+
+def run(main):
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main())
+
+
+def http_request(array, *, aligned=True):
+    """Head and body; `aligned` if they come in one `bytes`."""
+    entry = {"name": "x", "shape": list(array.shape), "datatype": "FP32",
+             "parameters": {"binary_data_size": array.nbytes}}  # fmt: skip
+    text = json.dumps({"inputs": [entry]}).encode()
+    while True:
+        head = (
+            f"POST /v2/models/m/infer HTTP/1.1\r\nHost: h\r\nContent-Length: "
+            f"{len(text) + array.nbytes}\r\nInference-Header-Content-Length: {len(text)}\r\n\r\n"
+        ).encode()
+        if ((len(head) + len(text)) % 4 == 0) == aligned:
+            return head, text + array.tobytes()
+        text += b" "
+
+
+class Client:
+    """A blocking one in a thread, which allocates next to nothing."""
+
+    def __init__(self, port):
+        self._socket = socket.create_connection(("127.0.0.1", port), timeout=WAIT_S)
+        self._reply = bytearray(65536)
+
+    async def __aenter__(self):
+        return self
+
+    async def __aexit__(self, *_):
+        self._socket.close()
+
+    def send(self, piece):
+        self._socket.sendall(piece)
+
+    def _exchange(self, pieces):
+        for piece in pieces:
+            self.send(piece)
+        size = self._socket.recv_into(self._reply)
+        assert self._reply[:size].startswith(b"HTTP/1.1 200"), bytes(self._reply[:size])
+
+    async def post(self, *pieces):
+        await asyncio.to_thread(self._exchange, pieces)
+
+
+def values(mib_or_bytes):
+    return np.arange(mib_or_bytes // 4, dtype=np.float32).reshape(1, -1)
+
+
+def shares(array, delivered):
+    return any(np.shares_memory(array, np.frombuffer(piece, np.uint8)) for piece in delivered)
+
+
+def grpc_message(array, *, aligned):
+    """`aligned`: the tensor is, where a `bytes` begins at a multiple of its size."""
+    for padding in range(6):
+        message = pb.ModelInferRequest(
+            model_name="m", id="i" * padding, raw_input_contents=[array.tobytes()]
+        )
+        message.inputs.add(name="x", datatype="FP32", shape=array.shape)
+        data = message.SerializeToString()
+        view = np.frombuffer(data, np.uint8, offset=len(data) - array.nbytes)
+        if (view.__array_interface__["data"][0] % 4 == 0) == aligned:
+            return data
+    raise AssertionError("no padding aligns it")
+
+
+CALL = SimpleNamespace(left_ns=lambda: 0, metadata=lambda _: "")
+
+
+@pytest.mark.parametrize("known", [False, True], ids=["new head", "known head"])
+def test_a_body_in_one_read_runs_where_it_was_delivered(known):
+    async def main():
+        array = values(4000)
+        async with gateway() as served, Client(served.port) as client:
+            for _ in range(1 + known):
+                await client.post(b"".join(http_request(array)))
+            assert len(served.delivered) == 1 + known
+            given = served.session.batches[-1]
+            assert np.array_equal(given, array)
+            assert shares(given, served.delivered[-1:])
+
+    run(main)
+
+
+def test_a_tensor_that_is_not_aligned_is_copied_for_the_model():
+    async def main():
+        array = values(4000)
+        async with gateway() as served, Client(served.port) as client:
+            await client.post(b"".join(http_request(array, aligned=False)))
+            (given,) = served.session.batches
+            assert np.array_equal(given, array)
+            assert not shares(given, served.delivered)
+
+    run(main)
+
+
+@pytest.mark.parametrize("aligned", [True, False])
+@pytest.mark.parametrize("known", [False, True], ids=["new head", "known head"])
+def test_a_body_of_many_reads_runs_where_the_kernel_wrote_it(aligned, known):
+    async def main():
+        array = values(4 * MIB)
+        head, body = http_request(array, aligned=aligned)
+        async with gateway() as served, Client(served.port) as client:
+            for pieces in [(head + body,), (head, body)] * (1 + known):
+                served.delivered.clear()
+                await client.post(*pieces)
+                given = served.session.batches[-1]
+                assert np.array_equal(given, array)
+                assert shares(given, served.delivered)
+                moved = sum(len(piece) for piece in served.delivered if isinstance(piece, bytes))
+                assert moved <= READ_BYTES
+
+    run(main)
+
+
+def test_a_large_grpc_message_runs_where_it_was_delivered():
+    async def main():
+        array = values(MIB)
+        data = grpc_message(array, aligned=True)
+        async with gateway() as served:
+            await served.grpc.infer(data, CALL)
+            (given,) = served.session.batches
+            assert np.array_equal(given, array)
+            assert shares(given, [data])
+
+    run(main)
+
+
+def allocated(before):
+    """Bytes beyond those of `before`, at their highest."""
+    return tracemalloc.get_traced_memory()[1] - before
+
+
+@pytest.fixture
+def traced():
+    tracemalloc.start()
+    yield
+    tracemalloc.stop()
+
+
+@pytest.mark.usefixtures("traced")
+def test_a_large_body_is_held_once():
+    async def main():
+        size = 16 * MIB
+        head, body = http_request(values(size))
+        async with gateway() as served, Client(served.port) as client:
+            await client.post(b"".join(http_request(values(400))))  # what is allocated once
+            tracemalloc.reset_peak()
+            before, _ = tracemalloc.get_traced_memory()
+            await client.post(head, body)
+            assert size <= allocated(before) <= size + SLACK_BYTES
+
+    run(main)
+
+
+@pytest.mark.usefixtures("traced")
+@pytest.mark.parametrize("aligned", [True, False])
+def test_a_large_message_is_not_held_again_but_to_align_it(aligned):
+    async def main():
+        size = 16 * MIB
+        data = grpc_message(values(size), aligned=aligned)
+        async with gateway() as served:
+            await served.grpc.infer(grpc_message(values(400), aligned=True), CALL)
+            tracemalloc.reset_peak()
+            before, _ = tracemalloc.get_traced_memory()
+            await served.grpc.infer(data, CALL)
+            copies = 0 if aligned else 1
+            assert copies * size <= allocated(before) <= copies * size + SLACK_BYTES
+
+    run(main)
+
+
+@pytest.mark.usefixtures("traced")
+@pytest.mark.parametrize("protocol", ["http", "grpc"])
+def test_requests_that_run_together_are_copied_once_into_their_batch(protocol):
+    async def main():
+        size, count = 4 * MIB, 3
+        array = values(size)
+        request = b"".join(http_request(array, aligned=False))
+        most, last = memoryview(request)[:-1], request[-1:]
+        data = grpc_message(array, aligned=False)
+        async with gateway() as served, AsyncExitStack() as stack:
+            clients = [await stack.enter_async_context(Client(served.port)) for _ in range(count)]
+            tracemalloc.reset_peak()
+            before, _ = tracemalloc.get_traced_memory()
+            if protocol == "grpc":
+                await asyncio.gather(*[served.grpc.infer(data, CALL) for _ in range(count)])
+                received = 0
+            else:
+                for client in clients:
+                    await asyncio.to_thread(client.send, most)
+                for client in clients:  # while the loop waits, so that it sees them together
+                    client.send(last)
+                await asyncio.gather(*[client.post() for client in clients])
+                received = count * size
+            peak = allocated(before)
+            (batch,) = served.session.batches
+            assert np.array_equal(batch, np.repeat(array, count, axis=0))
+            assert received + count * size <= peak <= received + count * size + SLACK_BYTES
+
+    run(main)
