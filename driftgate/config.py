@@ -1,8 +1,9 @@
 """Configuration: one TOML file, the environment and flags, onto the parts' settings.
 
-Precedence: flag, then environment, then file, then default. The settings
-classes of the parts are the schema: a key is a field, its type and default
-stand there. An unknown key is an error, with the nearest known one named.
+Precedence: flag, then environment, then file, then the names that Kafka's clients
+have in common, then default. The settings classes of the parts are the schema: a
+key is a field, its type and default stand there. An unknown key is an error, with
+the nearest known one named.
 """
 
 import argparse
@@ -39,6 +40,19 @@ SECTIONS: Mapping[str, type] = {
     "log": LogSettings,
     "kafka": KafkaSettings,
     "monitor": MonitorSettings,
+}
+SECRETS = frozenset({"kafka.password"})  # never printed
+# What applications and Kafka's own images are commonly configured with. Somebody
+# else may have set them, so they count for nothing until `log.kafka` is set.
+COMMON_VARIABLES: Mapping[str, str] = {
+    "log.kafka": "KAFKA_BOOTSTRAP_SERVERS",
+    "kafka.security_protocol": "KAFKA_SECURITY_PROTOCOL",
+    "kafka.sasl_mechanism": "KAFKA_SASL_MECHANISM",
+    "kafka.username": "KAFKA_SASL_USERNAME",
+    "kafka.password": "KAFKA_SASL_PASSWORD",
+    "kafka.ca_file": "KAFKA_SSL_CA_LOCATION",
+    "kafka.certificate_file": "KAFKA_SSL_CERTIFICATE_LOCATION",
+    "kafka.key_file": "KAFKA_SSL_KEY_LOCATION",
 }
 
 
@@ -149,6 +163,11 @@ def load_config(args: argparse.Namespace, environment: Mapping[str, str] | None 
             raw, origin = environment[variable], variable
         elif key in document.get(section, {}):
             raw, origin = document[section][key], str(path)
+        elif COMMON_VARIABLES.get(name, "") in environment and (
+            name == "log.kafka" or values["log"].get("kafka")
+        ):
+            origin = COMMON_VARIABLES[name]
+            raw = environment[origin]
         else:
             continue
         values[section][key] = _convert(raw, kind, name, origin)
@@ -253,8 +272,9 @@ def _convert(raw: Any, kind: Any, name: str, origin: str) -> Any:
 
 
 def _unfit(name: str, raw: Any, origin: str, expected: str) -> CliError:
+    shown = "(a secret)" if name in SECRETS else repr(raw)
     return CliError(
-        f"{name} = {raw!r} cannot be used",
+        f"{name} = {shown} cannot be used",
         f"expected {expected}",
         f"it comes from {'the command line' if origin == 'flag' else origin}",
         Exit.USAGE,

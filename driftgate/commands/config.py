@@ -5,7 +5,7 @@ import json
 from typing import Any
 
 from driftgate.cli import common_options
-from driftgate.config import Config, keys, load_config, setting_options
+from driftgate.config import SECRETS, Config, keys, load_config, setting_options
 
 
 def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -38,8 +38,10 @@ def run_show(args: argparse.Namespace) -> int:
 
 
 def value_of(config: Config, section: str, key: str) -> Any:
+    """As it may be shown: of a secret, only whether there is one."""
     owner = config if hasattr(config, section) else config.gateway
-    return getattr(getattr(owner, section), key)
+    value = getattr(getattr(owner, section), key)
+    return "(set)" if value and f"{section}.{key}" in SECRETS else value
 
 
 def origin_of(config: Config, section: str, key: str) -> str:

@@ -1,6 +1,7 @@
 """`driftgate doctor`: what on this machine would keep driftgate from running well."""
 
 import argparse
+import asyncio
 import fcntl
 import importlib.util
 import json
@@ -9,7 +10,7 @@ import shutil
 import socket
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from driftgate.errors import Exit
 from driftgate.processes import running_gateway
 
 OPEN_FILES_MIN = 8192  # twice the connections a gateway takes by default
+KAFKA_TIMEOUT_S = 3.0  # per request; somebody is waiting for the findings
 FREE_BYTES_MIN = 6 * 2**30  # the log keeps up to 5 GiB
 
 
@@ -66,6 +68,8 @@ def examine(config: Config) -> Iterator[Finding]:
     yield _disk(config)
     yield from _ports(config)
     yield _grpc()
+    if config.log.kafka:
+        yield from _kafka(config)
 
 
 def _installed(name: str) -> str | None:
@@ -163,3 +167,28 @@ def _port_state(host: str, port: int) -> tuple[bool, str]:
 def _grpc() -> Finding:
     found = _installed("grpcio")
     return Finding("grpc", found is not None, f"grpcio {found}", "pip install grpcio")
+
+
+def _kafka(config: Config) -> Iterator[Finding]:
+    from eventlog import LogError
+    from eventlog.kafka.admin import check_topics, count_brokers
+
+    yield Finding(
+        "kafka codec",
+        importlib.util.find_spec("cramjam") is not None,
+        "zstd, by cramjam",
+        "pip install cramjam",
+    )
+    timeout_s = min(config.kafka.request_timeout_s, KAFKA_TIMEOUT_S)
+    settings = replace(config.kafka, request_timeout_s=timeout_s)
+    try:
+        brokers = asyncio.run(count_brokers(config.log.kafka, settings))
+        yield Finding("kafka", brokers > 0, f"{brokers} brokers behind {config.log.kafka}")
+        sentences = asyncio.run(check_topics(config.log.kafka, settings))
+    except LogError as error:
+        yield Finding("kafka", False, str(error), "see log.kafka and the section [kafka]")
+        return
+    if not sentences:
+        yield Finding("kafka topics", True, f"as they should be, in {settings.namespace}")
+    for sentence in sentences:
+        yield Finding("kafka topics", False, sentence, "driftgate log init says what differs")

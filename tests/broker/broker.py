@@ -54,18 +54,30 @@ def free_ports(count: int) -> list[int]:
 class Broker:
     """One node, its data in `folder`; its address stays the same over restarts."""
 
-    def __init__(self, folder: Path, settings: dict[str, str] | None = None) -> None:
-        """settings: of server.properties, over ours."""
+    def __init__(
+        self,
+        folder: Path,
+        settings: dict[str, str] | None = None,
+        listeners: dict[str, str] | None = None,
+    ) -> None:
+        """settings: of server.properties, over ours; listeners: more of them, name to protocol."""
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
-        self.port, controller = free_ports(2)
+        more = listeners or {}
+        self.port, controller, *ports = free_ports(2 + len(more))
+        self.ports = {"PLAINTEXT": self.port, **dict(zip(more, ports, strict=True))}
+        public = ",".join(f"{name}://127.0.0.1:{port}" for name, port in self.ports.items())
+        protocols = {"PLAINTEXT": "PLAINTEXT", "CONTROLLER": "PLAINTEXT", **more}
         self._settings = {
             "process.roles": "broker,controller",
             "node.id": "1",
             "controller.quorum.voters": f"1@127.0.0.1:{controller}",
             "controller.listener.names": "CONTROLLER",
-            "listeners": f"PLAINTEXT://127.0.0.1:{self.port},CONTROLLER://127.0.0.1:{controller}",
-            "advertised.listeners": f"PLAINTEXT://127.0.0.1:{self.port}",
+            "listeners": f"{public},CONTROLLER://127.0.0.1:{controller}",
+            "advertised.listeners": public,
+            "listener.security.protocol.map": ",".join(
+                f"{name}:{protocol}" for name, protocol in protocols.items()
+            ),
             "log.dirs": str(folder / "data"),
             "auto.create.topics.enable": "false",
             "offsets.topic.num.partitions": "1",
@@ -82,6 +94,9 @@ class Broker:
     @property
     def address(self) -> str:
         return f"127.0.0.1:{self.port}"
+
+    def address_of(self, listener: str) -> str:
+        return f"127.0.0.1:{self.ports[listener]}"
 
     @property
     def pid(self) -> int:

@@ -76,3 +76,17 @@ def test_the_command_says_that_there_is_no_kafka(capsys: pytest.CaptureFixture[s
     address = f"127.0.0.1:{free_ports(1)[0]}"
     assert main(["log", "init", "--log-kafka", address]) == 1
     assert "connection refused" in capsys.readouterr().err
+
+
+def test_doctor_says_how_kafka_is(kafka: str, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = settings_for_test()
+    arguments = ["doctor", "--log-kafka", kafka, "--kafka-namespace", settings.namespace]
+    main(arguments)
+    out = capsys.readouterr().out
+    assert f"ok   kafka: 1 brokers behind {kafka}" in out
+    assert f"FAIL kafka topics: topic {settings.namespace}.control.v1 does not exist" in out
+    run(init_topics(kafka, settings))
+    main(arguments)
+    assert "ok   kafka topics: as they should be" in capsys.readouterr().out
+    main(["doctor", "--log-kafka", f"127.0.0.1:{free_ports(1)[0]}"])
+    assert "FAIL kafka: kafka cannot be used: 127.0.0.1" in capsys.readouterr().out

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from driftgate.cli import main
 from driftgate.config import load_config
 from driftgate.errors import CliError, Exit
+from eventlog.settings import KafkaSettings
 
 
 def load(tmp_path: Path, text: str = "", environment: dict[str, str] | None = None, **flags: str):
@@ -159,3 +161,58 @@ def test_every_default_is_a_value_that_can_be_meant():
     config = load_config(argparse.Namespace(), {})
     for section, key, _ in keys():
         assert expected_range(f"{section}.{key}", value_of(config, section, key)) == ""
+
+
+COMMON = {
+    "KAFKA_BOOTSTRAP_SERVERS": "one:9092,two:9092",
+    "KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
+    "KAFKA_SASL_MECHANISM": "SCRAM-SHA-256",
+    "KAFKA_SASL_USERNAME": "user",
+    "KAFKA_SASL_PASSWORD": "geheim",
+    "KAFKA_SSL_CA_LOCATION": "/ca.pem",
+    "KAFKA_SSL_CERTIFICATE_LOCATION": "/cert.pem",
+    "KAFKA_SSL_KEY_LOCATION": "/key.pem",
+}
+
+
+def test_the_names_that_kafka_clients_have_in_common_are_taken(tmp_path):
+    config = load(tmp_path, "", COMMON)
+    kafka = config.kafka
+    assert config.log.kafka == "one:9092,two:9092"
+    assert (kafka.security_protocol, kafka.sasl_mechanism) == ("SASL_SSL", "SCRAM-SHA-256")
+    assert (kafka.username, kafka.password) == ("user", "geheim")
+    assert (kafka.ca_file, kafka.certificate_file, kafka.key_file) == (
+        "/ca.pem", "/cert.pem", "/key.pem",
+    )  # fmt: skip
+    assert config.origins["kafka.username"] == "KAFKA_SASL_USERNAME"
+
+
+def test_every_other_source_wins_over_them(tmp_path):
+    text = '[log]\nkafka = "file:1"\n[kafka]\nusername = "in-file"\n'
+    config = load(tmp_path, text, {**COMMON, "DRIFTGATE_KAFKA__PASSWORD": "ours"})
+    assert (config.log.kafka, config.kafka.username, config.kafka.password) == (
+        "file:1", "in-file", "ours",
+    )  # fmt: skip
+    assert config.kafka.security_protocol == "SASL_SSL"
+
+
+def test_without_kafka_they_are_somebody_elses(tmp_path):
+    others = {**COMMON, "KAFKA_SASL_MECHANISM": "GSSAPI"}
+    del others["KAFKA_BOOTSTRAP_SERVERS"]
+    assert load(tmp_path, "", others).kafka == KafkaSettings()
+    with pytest.raises(CliError, match="it comes from KAFKA_SASL_MECHANISM"):
+        load(tmp_path, '[log]\nkafka = "file:1"\n', others)
+
+
+def test_a_secret_is_never_shown(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name, value in COMMON.items():
+        monkeypatch.setenv(name, value)
+    for output in ("table", "json"):
+        assert main(["config", "show", "-o", output]) == 0
+        shown = capsys.readouterr().out
+        assert "geheim" not in shown
+        assert "(set)" in shown
+    (tmp_path / "driftgate.toml").write_text("[kafka]\npassword = 20261128\n")
+    assert main(["config", "show"]) == 2
+    assert "20261128" not in capsys.readouterr().err
