@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         MONITOR_GROUP,
         Consumed,
         ConsumedTally,
+        delivery_group,
         publish_position,
         read_position,
     )
@@ -103,6 +104,7 @@ _HOME = {
         "MONITOR_GROUP",
         "Consumed",
         "ConsumedTally",
+        "delivery_group",
         "publish_position",
         "read_position",
     ),
@@ -164,6 +166,7 @@ __all__ = [
     "close_books",
     "decode_labels",
     "decode_predictions",
+    "delivery_group",
     "encode_labels",
     "encode_predictions",
     "enforce_retention",

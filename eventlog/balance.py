@@ -22,7 +22,7 @@ class LedgerLine:
 
     live:         its process runs.
     acknowledged: numbered before a reply was written.
-    delivered:    in DATA records that the consumer group has read.
+    delivered:    in DATA records that the delivery group has read.
     spooled:      in DATA records that it has not.
     gaps:         reason label -> rows that will not appear, read or not.
     uncertain:    after a power loss: clients may know of more rows than these.
@@ -45,6 +45,7 @@ class LedgerLine:
 def ledger(directory: Path, group: str = MONITOR_GROUP) -> list[LedgerLine]:
     """One line per incarnation, by name. Nothing is removed while it is added up.
 
+    group:  whose reading counts as delivery.
     Raises: LogError if the group's published position is damaged, OSError.
     """
     if not directory.is_dir():

@@ -91,7 +91,7 @@ def allocate_incarnation(directory: Path, clock: Callable[[], int] = time.time_n
 
 
 def close_books(
-    directory: Path, clock: Callable[[], int] = time.time_ns
+    directory: Path, clock: Callable[[], int] = time.time_ns, group: str = MONITOR_GROUP
 ) -> list[ClosedIncarnation]:
     """Account for every incarnation whose process is gone; idempotent.
 
@@ -100,6 +100,7 @@ def close_books(
     aside as `*.corrupt`, what is intact in them is kept, the rest is a gap
     (corrupt). An incarnation that cannot be closed now (full disk) is left for
     the next call.
+    group: whose reading counts as delivery.
     """
     if not directory.is_dir():
         return []
@@ -108,7 +109,7 @@ def close_books(
         producers = {*list_slabs(directory), *list_segments(directory)}
         for producer in sorted(producers):
             try:
-                result = _close_one(directory, producer, clock())
+                result = _close_one(directory, producer, clock(), group)
             except (StorageError, OSError, sqlite3.Error) as error:
                 logger.warning("books of incarnation %s stay open: %s", producer, error)
                 continue
@@ -117,7 +118,7 @@ def close_books(
     return closed
 
 
-def _close_one(directory: Path, producer: str, now_ns: int) -> ClosedIncarnation | None:
+def _close_one(directory: Path, producer: str, now_ns: int, group: str) -> ClosedIncarnation | None:
     names = list_segments(directory).get(producer, [])
     try:
         slab = Slab(directory, producer)
@@ -133,17 +134,23 @@ def _close_one(directory: Path, producer: str, now_ns: int) -> ClosedIncarnation
             _forget_reserved(directory, slab, now_ns)
             return None
         uncertain = state is not SlabState.OPEN or not slab.same_boot
-        return _settle(directory, slab, names, now_ns, uncertain=uncertain)
+        return _settle(directory, slab, names, now_ns, group, uncertain=uncertain)
     finally:
         slab.release()
 
 
 def _settle(
-    directory: Path, slab: Slab, names: list[SegmentName], now_ns: int, *, uncertain: bool
+    directory: Path,
+    slab: Slab,
+    names: list[SegmentName],
+    now_ns: int,
+    group: str,
+    *,
+    uncertain: bool,
 ) -> ClosedIncarnation:
     producer = slab.producer
-    positions = read_positions(directory)
-    damaged = repair_all(directory, names, slab.acknowledged, positions)
+    positions = read_positions(directory, group)
+    damaged = repair_all(directory, names, slab.acknowledged, positions, group)
     names = list_segments(directory).get(producer, [])
     meta, stored = _last_segment(directory, names, producer)
     covered = accounted(meta, stored)
@@ -157,7 +164,7 @@ def _settle(
     reached = max((c.position.get(producer, 0) for c in positions.values()), default=0)
     missing = covered.missing(slab.acknowledged)
     if reached > last:  # read by a consumer, then lost with the machine: these were delivered
-        consumed = positions.get(MONITOR_GROUP, Consumed()).rows(producer)
+        consumed = positions.get(group, Consumed()).rows(producer)
         missing = drop_first(missing, max(0, consumed - covered.total))
     watermark_ns = stored[-1].record.watermark_ns if stored else 0
     reason = GapReason.UNKNOWN if uncertain else GapReason.CRASH

@@ -1,8 +1,13 @@
 """How far each consumer group has read, in one small file per group.
 
 The monitor owns its position, in one transaction with its statistics; what is
-published here is a copy for the ledger and for retention. A consumer publishes
-once at its start, before it reads, and then as often as it likes.
+published here is a copy for the ledger and for retention. The shipper's is here
+alone. A consumer publishes once at its start, before it reads, and then as often
+as it likes.
+
+One group's reading counts as delivery: the monitor's where the log ends here, the
+shipper's where it goes on to Kafka. What the other one has left behind when that
+was changed holds nothing back.
 """
 
 import json
@@ -19,8 +24,11 @@ from eventlog.core.record import (
     StoredRecord,
 )
 from eventlog.segment_files import replace_file
+from eventlog.settings import LogSettings
 
-MONITOR_GROUP = "monitor"  # whose reading counts as delivery in the embedded log
+MONITOR_GROUP = "monitor"
+SHIPPER_GROUP = "shipper"
+DELIVERY_GROUPS = (MONITOR_GROUP, SHIPPER_GROUP)
 _FOLDER = "positions"
 
 
@@ -67,6 +75,11 @@ class ConsumedTally:
         return Consumed(dict(self._position), dict(self._delivered), dict(self._gaps))
 
 
+def delivery_group(settings: LogSettings) -> str:
+    """The group whose reading of the spool counts as delivery."""
+    return SHIPPER_GROUP if settings.kafka else MONITOR_GROUP
+
+
 def publish_position(directory: Path, group: str, consumed: Consumed) -> None:
     """Replace the position of `group` at once.
 
@@ -101,10 +114,15 @@ def read_position(directory: Path, group: str) -> Consumed | None:
         raise LogError(f"{path.name}: the published position is damaged") from exc
 
 
-def read_positions(directory: Path) -> dict[str, Consumed]:
-    """Every group's position; a damaged file counts as a group that has read nothing."""
+def read_positions(directory: Path, delivery: str) -> dict[str, Consumed]:
+    """The positions of all who read here: of group `delivery`, and of any others but its kind.
+
+    A damaged file counts as a group that has read nothing.
+    """
     positions: dict[str, Consumed] = {}
     for path in sorted((directory / _FOLDER).glob("*.json")):
+        if path.stem in DELIVERY_GROUPS and path.stem != delivery:
+            continue
         try:
             consumed = read_position(directory, path.stem)
         except LogError:

@@ -21,6 +21,7 @@ from eventlog.core.intervals import Intervals
 from eventlog.core.record import Position, StoredRecord, holds_row
 from eventlog.log import LogClosed, StorageError
 from eventlog.segment import (
+    UNBOUNDED,
     Glance,
     SegmentDamaged,
     connect_reader,
@@ -30,6 +31,7 @@ from eventlog.segment import (
     locate_record,
     read_meta,
     read_records,
+    record_bytes,
 )
 from eventlog.segment_files import SegmentName, list_segments
 
@@ -63,16 +65,17 @@ class SpoolReader:
         self._located: deque[StoredRecord] = deque(maxlen=LOCATED_MAX)
         self._closed = False
 
-    def read(self, after: Position, limit: int) -> list[StoredRecord]:
-        """As `Log.read`."""
+    def read(self, after: Position, limit: int, bytes_max: int = UNBOUNDED) -> list[StoredRecord]:
+        """As `Log.read`; beyond `bytes_max` by one record per producer at most."""
         with self._lock:
             self._refresh()
             waiting = {p: self._waiting(p, after.get(p, 0)) for p in self._segments}
             found: list[StoredRecord] = []
             counts = shares({p: n for p, n in waiting.items() if n}, limit)
+            share = max(1, bytes_max // max(1, len(counts)))
             for producer, count in counts.items():
                 if count:
-                    found += self._read_partition(producer, after.get(producer, 0), count)
+                    found += self._read_partition(producer, after.get(producer, 0), count, share)
             return found
 
     def locate(self, producer: str, sequence: int) -> StoredRecord | None:
@@ -169,29 +172,34 @@ class SpoolReader:
                 return name.first_offset - 1
         return 0
 
-    def _read_partition(self, producer: str, after: int, limit: int) -> list[StoredRecord]:
+    def _read_partition(
+        self, producer: str, after: int, limit: int, bytes_max: int = UNBOUNDED
+    ) -> list[StoredRecord]:
         names = self._segments.get(producer, [])
         found: list[StoredRecord] = []
         for index, name in enumerate(names):
             if index + 1 < len(names) and names[index + 1].first_offset <= after + 1:
                 continue
-            if len(found) >= limit:
+            if len(found) >= limit or bytes_max <= 0:
                 break
             try:
-                batch = self._read_segment(name, after, limit - len(found))
+                batch = self._read_segment(name, after, limit - len(found), bytes_max)
             except StorageError as error:
                 self._report(name, error)
                 self._changed_ns = -1  # it may have been replaced or removed under us
                 break  # what follows must wait: offsets rise
             found += batch
+            bytes_max -= sum(record_bytes(item.record) for item in batch)
             if batch:
                 after = batch[-1].offset
         return found
 
-    def _read_segment(self, name: SegmentName, after: int, limit: int) -> list[StoredRecord]:
+    def _read_segment(
+        self, name: SegmentName, after: int, limit: int, bytes_max: int
+    ) -> list[StoredRecord]:
         try:
             with self._open(name) as connection:
-                return read_records(connection, name, after, limit)
+                return read_records(connection, name, after, limit, bytes_max)
         except SegmentDamaged:
             self._drop(name)
             if not self._repair(self._directory, name):
@@ -199,7 +207,7 @@ class SpoolReader:
             self._changed_ns = -1
             replacement = name.replacement()
             with self._open(replacement) as connection:
-                return read_records(connection, replacement, after, limit)
+                return read_records(connection, replacement, after, limit, bytes_max)
 
     def _glances(self, name: SegmentName, before: int) -> list[Glance]:
         with self._lock:

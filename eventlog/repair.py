@@ -23,7 +23,7 @@ from eventlog.core.record import (
     runs_of,
 )
 from eventlog.log import StorageError
-from eventlog.positions import MONITOR_GROUP, Consumed, read_positions
+from eventlog.positions import Consumed, read_positions
 from eventlog.segment import (
     Meta,
     SegmentDamaged,
@@ -65,9 +65,10 @@ class _Wreck:
     reason: GapReason
 
 
-def repair_segment(directory: Path, name: SegmentName) -> bool:
+def repair_segment(directory: Path, name: SegmentName, group: str) -> bool:
     """Replace a damaged segment of a closed or sealed row by what is intact in it.
 
+    group: whose reading counts as delivery.
     Returns: whether a replacement is in place. The open segment of a living
     producer is left alone.
     """
@@ -81,7 +82,7 @@ def repair_segment(directory: Path, name: SegmentName) -> bool:
             return False
         try:
             ended = acknowledged is not None and index + 1 == len(names)
-            _replace(directory, names, index, acknowledged, ended=ended)
+            _replace(directory, names, index, acknowledged, group, ended=ended)
         except (StorageError, OSError) as error:
             logger.warning("segment %s cannot be repaired now: %s", name, error)
             return False
@@ -131,6 +132,7 @@ def repair_all(
     names: Sequence[SegmentName],
     acknowledged: int,
     positions: Mapping[str, Consumed],
+    group: str,
 ) -> tuple[str, ...]:
     """Check what somebody may still have to read; what all have read is past harm."""
     damaged: list[str] = []
@@ -152,7 +154,7 @@ def repair_all(
                 if last + 1 < follower.first_offset:
                     raise SegmentDamaged(f"{name}: record {last + 1} is missing")
         except SegmentDamaged:
-            _replace(directory, names, index, acknowledged)
+            _replace(directory, names, index, acknowledged, group)
             damaged.append(str(name) + CORRUPT_SUFFIX)
     return tuple(damaged)
 
@@ -162,6 +164,7 @@ def _replace(
     names: Sequence[SegmentName],
     index: int,
     acknowledged: int | None,
+    group: str,
     *,
     ended: bool = False,
 ) -> None:
@@ -181,7 +184,7 @@ def _replace(
         reason = GapReason.UNKNOWN
     covered = accounted(before, stored)
     missing = after.minus(covered)
-    consumed = read_positions(directory).get(MONITOR_GROUP, Consumed())
+    consumed = read_positions(directory, group).get(group, Consumed())
     gaps = _gaps_for(_Wreck(name, before, stored, missing, upper, reason), consumed)
     records = {item.offset: item for item in (*stored, *gaps)}
     kept_labels = sum(item.record.rows for item in stored if item.record.stream == LABELS)

@@ -5,6 +5,7 @@ Laws:
   write, nor the one before it;
 - what every consumer group has read goes first and leaves nothing; what one has
   not read is replaced by gap records at the same offsets, in one rename;
+- where the log goes on to Kafka, what was delivered there is not kept here;
 - the budget counts files, write-ahead logs and set-aside ones too.
 """
 
@@ -18,7 +19,7 @@ from pathlib import Path
 from eventlog.core.marks import gap_record
 from eventlog.core.record import PREDICTIONS, GapReason, RecordKind, StoredRecord, runs_of
 from eventlog.log import StorageError
-from eventlog.positions import Consumed, read_positions
+from eventlog.positions import Consumed, delivery_group, read_positions
 from eventlog.repair import repair_segment
 from eventlog.segment import (
     SegmentDamaged,
@@ -55,6 +56,7 @@ logger = logging.getLogger(__name__)
 class Cause(Enum):
     AGE = "age"
     BYTES = "bytes"
+    DELIVERED = "delivered"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +87,11 @@ def enforce_retention(directory: Path, settings: LogSettings, now_ns: int) -> li
     if not directory.is_dir():
         return []
     damaged: list[SegmentName] = []
+    group = delivery_group(settings)
     with books_lock(directory):
         _sweep(directory, now_ns)
         removed = _remove_set_aside(directory, settings, now_ns)
-        candidates, kept_bytes = _survey(directory)
+        candidates, kept_bytes = _survey(directory, group)
         total = kept_bytes + sum(item.bytes for item in candidates)
         for item in sorted(candidates, key=lambda c: (not c.consumed, c.modified_ns, c.name)):
             expired = now_ns - item.modified_ns > settings.retention_s * 1e9
@@ -102,13 +105,25 @@ def enforce_retention(directory: Path, settings: LogSettings, now_ns: int) -> li
                 total -= result.bytes
         _forget_incarnations(directory, settings, now_ns)
     for name in damaged:
-        repair_segment(directory, name)  # the next call finds a sound one
+        repair_segment(directory, name, group)  # the next call finds a sound one
     return removed
 
 
-def _survey(directory: Path) -> tuple[list[_Candidate], int]:
+def remove_delivered(directory: Path, group: str) -> list[Removed]:
+    """Remove the segments that every consumer group has read, of any age; leaves no gap.
+
+    For a log whose records are kept elsewhere. Raises: OSError.
+    """
+    with books_lock(directory):
+        read = [item for item in _survey(directory, group)[0] if item.consumed]
+        for item in read:
+            remove_segment(directory, item.name)
+    return [Removed(str(item.name), item.bytes, Cause.DELIVERED) for item in read]
+
+
+def _survey(directory: Path, group: str) -> tuple[list[_Candidate], int]:
     """What may go, and the bytes of what may not."""
-    positions = read_positions(directory)
+    positions = read_positions(directory, group)
     candidates: list[_Candidate] = []
     kept_bytes = 0
     for producer, names in list_segments(directory).items():

@@ -22,6 +22,7 @@ from eventlog.core.intervals import Intervals
 from eventlog.core.marks import parse_gap
 from eventlog.core.record import (
     PREDICTIONS,
+    RUNS_HEADER,
     Record,
     RecordKind,
     Run,
@@ -37,6 +38,8 @@ PAGE_BYTES = 8192  # record bodies take tens to hundreds of KiB
 # sealing slow. 4 MiB keeps both in the tens of milliseconds.
 CHECKPOINT_PAGES = 4 * 1024 * 1024 // PAGE_BYTES
 BUSY_TIMEOUT_MS = 2000
+UNBOUNDED = 1 << 62
+RECORD_OVERHEAD_BYTES = 1024  # of a record in memory, besides its body
 
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -262,26 +265,40 @@ def read_meta(connection: sqlite3.Connection) -> Meta:
 
 
 def read_records(
-    connection: sqlite3.Connection, name: SegmentName, after: int, limit: int
+    connection: sqlite3.Connection,
+    name: SegmentName,
+    after: int,
+    limit: int,
+    bytes_max: int = UNBOUNDED,
 ) -> list[StoredRecord]:
-    """Records beyond `after`, at most `limit` (-1: all).
+    """Records beyond `after`, at most `limit` (-1: all), until they reach `bytes_max`.
 
     Fewer come back where damage follows: those before it are good.
     Raises: sqlite3.Error, SegmentDamaged if the first one is damaged or missing.
     """
     expected = max(after + 1, name.first_offset)
     found: list[StoredRecord] = []
-    for row in connection.execute(_READ, (after, limit)).fetchall():
-        try:
-            if name.revision == 0 and row[0] != expected:
-                raise SegmentDamaged(f"{name}: record {expected} is missing")
-            found.append(from_row(name.producer, row))
-        except SegmentDamaged:
-            if found:
-                return found
-            raise
-        expected += 1
+    size = 0
+    with closing(connection.execute(_READ, (after, limit))) as rows:
+        for row in rows:
+            try:
+                if name.revision == 0 and row[0] != expected:
+                    raise SegmentDamaged(f"{name}: record {expected} is missing")
+                found.append(from_row(name.producer, row))
+            except SegmentDamaged:
+                if found:
+                    return found
+                raise
+            expected += 1
+            size += record_bytes(found[-1].record)
+            if size >= bytes_max:
+                break
     return found
+
+
+def record_bytes(record: Record) -> int:
+    """What a record takes in memory, roughly: with many runs its headers count."""
+    return len(record.body) + len(record.headers.get(RUNS_HEADER, "")) + RECORD_OVERHEAD_BYTES
 
 
 def locate_record(

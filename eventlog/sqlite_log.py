@@ -2,14 +2,16 @@
 
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from eventlog.core.prediction_id import check_producer
 from eventlog.core.record import PREDICTIONS, Position, Record, StoredRecord, runs_of
 from eventlog.log import LogClosed
+from eventlog.positions import delivery_group
 from eventlog.reader import SpoolReader
 from eventlog.repair import repair_segment
-from eventlog.segment import Glance
+from eventlog.segment import UNBOUNDED, Glance
 from eventlog.segment_files import slab_path
 from eventlog.settings import LogSettings
 from eventlog.slab import Slab, create_slab
@@ -43,15 +45,21 @@ class SqliteLog:
     def __init__(
         self, directory: Path, *, producer: str | None = None, settings: LogSettings | None = None
     ) -> None:
-        """Raises: FileNotFoundError if there is nothing to read; as `open_slab`."""
+        """settings: how it is written, and whose reading of it counts as delivery.
+
+        Raises: FileNotFoundError if there is nothing to read; as `open_slab`.
+        """
+        settings = settings or LogSettings()
         self._slab: Slab | None = None
         self._spool: Spool | None = None
         if producer is not None:
             self._slab = open_slab(directory, producer)
-            self._spool = Spool(directory, producer, settings or LogSettings())
+            self._spool = Spool(directory, producer, settings)
         elif not directory.is_dir():
             raise FileNotFoundError(f"{directory} is no log directory")
-        self._reader = SpoolReader(directory, repair=repair_segment)
+        self._reader = SpoolReader(
+            directory, repair=partial(repair_segment, group=delivery_group(settings))
+        )
 
     def append(self, records: Sequence[Record]) -> None:
         """As `Log.append`; every record must be of this log's producer."""
@@ -68,8 +76,9 @@ class SqliteLog:
             return  # repeated by a caller that was told of a failure, and there all the same
         self._spool.append(records)
 
-    def read(self, after: Position, limit: int) -> list[StoredRecord]:
-        return self._reader.read(after, limit)
+    def read(self, after: Position, limit: int, bytes_max: int = UNBOUNDED) -> list[StoredRecord]:
+        """As `SpoolReader.read`."""
+        return self._reader.read(after, limit, bytes_max)
 
     def locate(self, producer: str, sequence: int, ts_ms: int) -> StoredRecord | None:  # noqa: ARG002
         return self._reader.locate(producer, sequence)

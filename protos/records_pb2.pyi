@@ -17,6 +17,7 @@ class GapReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     RETENTION: _ClassVar[GapReason]
     CORRUPT: _ClassVar[GapReason]
     UNKNOWN: _ClassVar[GapReason]
+    REFUSED: _ClassVar[GapReason]
 GAP_REASON_UNSPECIFIED: GapReason
 CRASH: GapReason
 OVERFLOW: GapReason
@@ -25,6 +26,7 @@ STORAGE: GapReason
 RETENTION: GapReason
 CORRUPT: GapReason
 UNKNOWN: GapReason
+REFUSED: GapReason
 
 class Gap(_message.Message):
     __slots__ = ("first_sequence", "count", "reason", "model")

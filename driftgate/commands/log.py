@@ -67,12 +67,12 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 def run_stats(args: argparse.Namespace) -> int:
-    from eventlog import ledger
+    from eventlog import delivery_group, ledger
 
     config = load_config(args)
     _check_directory(config)
     with _readable():
-        lines = ledger(config.log_dir)
+        lines = ledger(config.log_dir, delivery_group(config.log))
     total = _total(lines)
     if args.output == "json":
         print(json.dumps({"incarnations": [_line_json(line) for line in lines], "total": total}))
@@ -95,7 +95,7 @@ def run_tail(args: argparse.Namespace) -> int:
     _check_directory(config)
     as_json = args.json or args.output == "json"
     ids = _ids(config)
-    with _readable(), closing(SqliteLog(config.log_dir)) as log:
+    with _readable(), closing(SqliteLog(config.log_dir, settings=config.log)) as log:
         position = log.end()
         for row in _last_rows(log, position, args.n, args.model, ids):
             _print_row(row, as_json=as_json)
@@ -131,7 +131,7 @@ def run_export(args: argparse.Namespace) -> int:
         0 if args.lists else WIDE_MAX,
     )
     try:
-        with closing(SqliteLog(config.log_dir)) as log:
+        with closing(SqliteLog(config.log_dir, settings=config.log)) as log:
             exported = export_parquet(log, output, selection, ids.codec)
     except (LogError, OSError) as error:
         raise CliError("nothing was exported", str(error)) from error

@@ -46,6 +46,7 @@ class GapReason(IntEnum):
     RETENTION = 5
     CORRUPT = 6
     UNKNOWN = 7
+    REFUSED = 8
 
     @property
     def label(self) -> str:

@@ -15,6 +15,7 @@ from eventlog import (
     LogError,
     allocate_incarnation,
     close_books,
+    delivery_group,
     enforce_retention,
     ledger,
 )
@@ -29,6 +30,7 @@ class Books:
 
     def __init__(self, directory: Path, settings: LogSettings) -> None:
         self._directory, self._settings = directory, settings
+        self._group = delivery_group(settings)
         self._one_at_a_time = asyncio.Lock()
         self._retained_at = 0.0
 
@@ -47,7 +49,7 @@ class Books:
             say(f"the log's books stay open: {error}")
 
     async def _close(self) -> None:
-        for closed in await self._run(close_books, self._directory):
+        for closed in await self._run(close_books, self._directory, time.time_ns, self._group):
             if closed.gaps or closed.damaged:
                 say(
                     f"incarnation {closed.producer} ended with {closed.acknowledged} rows, "
@@ -59,7 +61,7 @@ class Books:
 
     async def ledger(self) -> list[dict[str, Any]]:
         """Acknowledged, delivered, spooled and lost rows of every producer."""
-        lines: list[LedgerLine] = await self._run(ledger, self._directory)
+        lines: list[LedgerLine] = await self._run(ledger, self._directory, self._group)
         return [
             {
                 "producer": line.producer,

@@ -22,6 +22,8 @@ from eventlog import (
     parse_gap,
     publish_position,
 )
+from eventlog.retention import Cause, remove_delivered
+from eventlog.segment import record_bytes
 from eventlog.segment_files import parse_segment_name
 
 A, B = "aaaaaa", "bbbbbb"
@@ -257,3 +259,49 @@ def test_set_aside_files_go_by_age(tmp_path: Path) -> None:
     (removed, *_) = enforce_retention(tmp_path, settings, START_NS + 6 * DAY_NS)
     assert removed.name == path.name
     assert not path.exists()
+
+
+def test_a_reader_with_a_byte_bound_takes_a_little_of_every_producer(tmp_path: Path) -> None:
+    build(tmp_path, A, 3)
+    build(tmp_path, B, 3)
+    log = SqliteLog(tmp_path)
+    size = record_bytes(log.read({}, 1)[0].record)
+    found = log.read({}, 1000, 4 * size)
+    assert [(item.partition, item.offset) for item in found] == [(A, 1), (A, 2), (B, 1), (B, 2)]
+    assert len(log.read({}, 1000, 1)) == 2  # one of each is always taken
+    position, count = {}, 0
+    while batch := log.read(position, 1000, 3 * size):
+        position |= {item.partition: item.offset for item in batch}
+        count += len(batch)
+    log.close()
+    assert count == len(read_all(tmp_path))
+
+
+def test_what_reached_kafka_is_not_kept(tmp_path: Path) -> None:
+    log = build(tmp_path, A, 4, close=False)
+    build(tmp_path, B, 2)
+    consume(tmp_path, 3, "monitor")  # from before log.kafka was set: holds nothing back
+    consume(tmp_path, 10_000, "shipper")
+    removed = remove_delivered(tmp_path, "shipper")
+    assert {item.cause for item in removed} == {Cause.DELIVERED}
+    # The last of a living producer and the one before it stay.
+    assert [name[:6] for name in names(tmp_path)] == [A, A]
+    assert [line.unexplained for line in ledger(tmp_path, "shipper")] == [0, 0]
+    assert remove_delivered(tmp_path, "shipper") == []
+    log.close()
+
+
+def test_what_has_not_reached_kafka_stays_and_is_buried_beyond_the_budget(tmp_path: Path) -> None:
+    build(tmp_path, A, 3)
+    consume(tmp_path, 10_000, "monitor")
+    consume(tmp_path, 2, "shipper")
+    assert len(remove_delivered(tmp_path, "shipper")) == 1
+    settings = LogSettings(retention_s=1e9, retention_bytes=0, kafka="localhost:9092")
+    removed = enforce_retention(tmp_path, settings, START_NS)
+    assert sum(item.gap_rows for item in removed) == 4 * ROWS
+    (line,) = ledger(tmp_path, "shipper")
+    assert (line.delivered, dict(line.gaps), line.unexplained) == (
+        2 * ROWS,
+        {"retention": 4 * ROWS},
+        0,
+    )
