@@ -1,0 +1,57 @@
+"""What the shipper tells of itself, in one small file that anybody may read.
+
+The supervisor shows it on its metrics port. Counters go on from what the file says,
+so that they do not fall when a shipper is replaced; a kill loses a second of them.
+"""
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+NAME = "shipper.json"  # in the folder of what runs
+# A shipper writes each second; one that has not for so long is not there.
+STALE_NS = 10_000_000_000
+
+
+@dataclass(slots=True)
+class Figures:
+    """Counters since the file began; then how things stand.
+
+    records, rows, bytes: acknowledged by Kafka; rows of predictions, bytes of bodies.
+    refused_rows: prediction rows of records that the brokers never take.
+    away_since_ns, away: since when Kafka is away, and why; 0 and empty while it answers.
+    lag_rows:      numbered by the workers and not acknowledged by Kafka.
+    lag_bytes:     on disk, of the segments that they are in.
+    lag_s:         age of the oldest record that waits.
+    """
+
+    records: int = 0
+    rows: int = 0
+    bytes: int = 0
+    retries: int = 0
+    dead_letters: int = 0
+    refused_rows: int = 0
+    away_since_ns: int = 0
+    away: str = ""
+    lag_rows: int = 0
+    lag_bytes: int = 0
+    lag_s: float = 0.0
+    at_ns: int = 0
+    pid: int = 0
+
+
+def write_figures(folder: Path, figures: Figures) -> None:
+    """Replace the file at once; it need not survive a power loss. Raises: OSError."""
+    path = folder / NAME
+    scratch = path.with_suffix(".new")
+    scratch.write_text(json.dumps(asdict(figures)))
+    os.replace(scratch, path)
+
+
+def read_figures(folder: Path) -> Figures | None:
+    """None if no shipper ever wrote here, or the file is damaged."""
+    try:
+        return Figures(**json.loads((folder / NAME).read_bytes()))
+    except (OSError, ValueError, TypeError):
+        return None

@@ -1,0 +1,129 @@
+"""How far the shipper has come: its position, and what may go from the spool behind it."""
+
+import contextlib
+import logging
+import os
+from contextlib import closing
+from pathlib import Path
+
+from eventlog.core.record import LogError, StoredRecord
+from eventlog.log import StorageError
+from eventlog.positions import (
+    MONITOR_GROUP,
+    SHIPPER_GROUP,
+    Consumed,
+    ConsumedTally,
+    publish_position,
+    read_position,
+)
+from eventlog.retention import remove_delivered
+from eventlog.segment import connect_reader, damage, read_meta
+from eventlog.segment_files import list_segments, list_slabs, segment_bytes
+from eventlog.slab import rows_numbered
+
+# Room for a position on a disk that is full of what could go once it is written.
+RESERVE_BYTES = 256 * 1024
+
+logger = logging.getLogger(__name__)
+
+
+class Shipped:
+    """Position of group `shipper` in one log directory, which it alone moves."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._reserve = directory / "shipper.reserve"
+        self._tally = ConsumedTally(starting_point(directory))
+        self._published: Consumed | None = None
+
+    @property
+    def consumed(self) -> Consumed:
+        """A copy, as of now."""
+        return self._tally.consumed()
+
+    def add(self, stored: StoredRecord) -> None:
+        """`stored`, as it was shipped, is acknowledged everywhere."""
+        self._tally.add(stored)
+
+    def publish(self, consumed: Consumed) -> None:
+        """Raises: OSError; what is published then still stands."""
+        if consumed == self._published:
+            return
+        try:
+            publish_position(self._directory, SHIPPER_GROUP, consumed)
+        except OSError:
+            if not self._reserve.exists():
+                raise
+            self._reserve.unlink()
+            publish_position(self._directory, SHIPPER_GROUP, consumed)
+        self._published = consumed
+
+    def remove(self) -> None:
+        """Unlink what lies whole behind the published position. Raises: OSError."""
+        remove_delivered(self._directory, SHIPPER_GROUP)
+        self._keep_reserve()
+
+    def _keep_reserve(self) -> None:
+        if not self._reserve.exists():
+            with contextlib.suppress(OSError), self._reserve.open("wb") as file:
+                os.posix_fallocate(file.fileno(), 0, RESERVE_BYTES)
+
+
+def lag(directory: Path, consumed: Consumed) -> tuple[int, int]:
+    """Rows that were numbered and not shipped, and the bytes of segments not wholly shipped."""
+    rows = {
+        producer: max(0, rows_numbered(directory, producer) - consumed.rows(producer))
+        for producer in list_slabs(directory)
+    }
+    size = 0
+    for producer, names in list_segments(directory).items():
+        position = consumed.position.get(producer, 0)
+        followers = [name.first_offset - 1 for name in names[1:]]
+        for name, last in zip(names, [*followers, None], strict=True):
+            if position < last if last is not None else rows.get(producer, 0):
+                size += segment_bytes(directory, name)
+    return sum(rows.values()), size
+
+
+def starting_point(directory: Path) -> Consumed:
+    """Where the last shipper was; at first, where the monitor was that has read here so far."""
+    try:
+        consumed = read_position(directory, SHIPPER_GROUP)
+    except LogError as error:
+        logger.warning("%s; what is left in the spool is shipped again", error)
+        return _rebuilt(directory)
+    if consumed is None:
+        with contextlib.suppress(LogError):
+            consumed = read_position(directory, MONITOR_GROUP)
+    return _of_producers(
+        consumed or Consumed(), {*list_segments(directory), *list_slabs(directory)}
+    )
+
+
+def _of_producers(consumed: Consumed, producers: set[str]) -> Consumed:
+    """Without those that are forgotten: a name may be given again."""
+    return Consumed(
+        {name: offset for name, offset in consumed.position.items() if name in producers},
+        {name: rows for name, rows in consumed.delivered.items() if name in producers},
+        {key: rows for key, rows in consumed.gaps.items() if key[0] in producers},
+    )
+
+
+def _rebuilt(directory: Path) -> Consumed:
+    """What is gone from the spool was delivered; gaps among it cannot be told from the rest."""
+    segments = list_segments(directory)
+    position: dict[str, int] = {}
+    delivered: dict[str, int] = {}
+    for producer in list_slabs(directory):
+        if producer not in segments:
+            delivered[producer] = rows_numbered(directory, producer)
+    for producer, (first, *_) in segments.items():
+        path = directory / str(first)
+        with (
+            contextlib.suppress(StorageError),
+            damage(path),
+            closing(connect_reader(path)) as connection,
+        ):
+            position[producer] = first.first_offset - 1
+            delivered[producer] = sum(rows for _, rows in read_meta(connection).accounted)
+    return Consumed(position, delivered)
