@@ -1,6 +1,7 @@
 """The `Log` protocol, what its implementations may raise, and reading it through."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Protocol
 
 from eventlog.core.record import LogError, Position, Record, StoredRecord
@@ -51,9 +52,12 @@ SCAN_RECORDS = 32  # at a time: 24 MiB at most
 NOWHERE = 1 << 62  # an offset beyond every record: "read nothing of this partition"
 
 
-def scan(log: Log, end: Mapping[str, int]) -> Iterator[StoredRecord]:
-    """Every record up to `end`, whatever is written meanwhile."""
-    position = {name: NOWHERE for name, last in end.items() if last == 0}
+def scan(
+    log: Log, end: Mapping[str, int], after: Position = MappingProxyType({})
+) -> Iterator[StoredRecord]:
+    """Every record beyond `after` up to `end`, whatever is written meanwhile."""
+    position = {**after}
+    position |= {name: NOWHERE for name, last in end.items() if last <= after.get(name, 0)}
     while batch := log.read(position, SCAN_RECORDS):
         for stored in batch:
             last = end.get(stored.partition, 0)

@@ -23,7 +23,7 @@ from eventlog.core.record import (
     RecordKind,
     StoredRecord,
 )
-from eventlog.segment_files import replace_file
+from eventlog.segment_files import list_segments, list_slabs, replace_file
 from eventlog.settings import LogSettings
 
 MONITOR_GROUP = "monitor"
@@ -130,6 +130,20 @@ def read_positions(directory: Path, delivery: str) -> dict[str, Consumed]:
         if consumed is not None:
             positions[path.stem] = consumed
     return positions
+
+
+def of_spool(directory: Path, consumed: Consumed) -> Consumed:
+    """What of it is about producers that have a partition of their own in this log.
+
+    Without those that are forgotten, since a name may be given again, and without
+    what was read elsewhere.
+    """
+    producers = {*list_segments(directory), *list_slabs(directory)} & set(consumed.position)
+    return Consumed(
+        {name: offset for name, offset in consumed.position.items() if name in producers},
+        {name: rows for name, rows in consumed.delivered.items() if name in producers},
+        {key: rows for key, rows in consumed.gaps.items() if key[0] in producers},
+    )
 
 
 def _file(group: str) -> str:

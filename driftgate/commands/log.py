@@ -1,25 +1,23 @@
 """`driftgate log`: the prediction log as an operator and a data scientist see it."""
 
 import argparse
-import json
 import re
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
-from dataclasses import asdict
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from driftgate.cli import common_options
-from driftgate.commands import log_init
+from driftgate.commands import log_init, log_stats
+from driftgate.commands.log_directory import check_directory, readable
 from driftgate.config import Config, load_config
 from driftgate.errors import CliError, Exit
 
 if TYPE_CHECKING:
     from eventlog import PredictionIds, PredictionRows, StoredRecord
-    from eventlog.balance import LedgerLine
     from eventlog.sqlite_log import SqliteLog
 
 FOLLOW_S = 0.2
@@ -36,21 +34,13 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser = subparsers.add_parser("log", help="look at, balance and export the prediction log")
     verbs = parser.add_subparsers(metavar="verb", required=True)
     log_init.register(verbs)
+    log_stats.register(verbs)
     tail = verbs.add_parser("tail", help="the last predictions", parents=[common_options()])
     tail.add_argument("--json", action="store_true", help="one JSON object per line, with inputs")
     tail.add_argument("--model", help="only this model")
     tail.add_argument("--follow", "-f", action="store_true", help="go on as they come")
     tail.add_argument("-n", type=int, default=10, metavar="ROWS", help="how many (default 10)")
     tail.set_defaults(run=run_tail)
-    stats = verbs.add_parser(
-        "stats",
-        help="acknowledged, delivered, in spool and lost rows of every worker",
-        parents=[common_options()],
-    )
-    stats.add_argument(
-        "--verify", action="store_true", help="exit 1 unless every row is accounted for"
-    )
-    stats.set_defaults(run=run_stats)
     export = verbs.add_parser(
         "export",
         help="write predictions to a Parquet file",
@@ -66,36 +56,14 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     export.set_defaults(run=run_export)
 
 
-def run_stats(args: argparse.Namespace) -> int:
-    from eventlog import delivery_group, ledger
-
-    config = load_config(args)
-    _check_directory(config)
-    with _readable():
-        lines = ledger(config.log_dir, delivery_group(config.log))
-    total = _total(lines)
-    if args.output == "json":
-        print(json.dumps({"incarnations": [_line_json(line) for line in lines], "total": total}))
-    else:
-        print(_stats_table(lines, total))
-    if args.verify and any(line.unexplained for line in lines):
-        print(
-            f"error: {total['unexplained']} rows are not accounted for"
-            " (rows on their way count here while workers are busy)",
-            file=sys.stderr,
-        )
-        return Exit.FAILED
-    return Exit.OK
-
-
 def run_tail(args: argparse.Namespace) -> int:
     from eventlog import SqliteLog
 
     config = load_config(args)
-    _check_directory(config)
+    check_directory(config)
     as_json = args.json or args.output == "json"
     ids = _ids(config)
-    with _readable(), closing(SqliteLog(config.log_dir, settings=config.log)) as log:
+    with readable(), closing(SqliteLog(config.log_dir, settings=config.log)) as log:
         position = log.end()
         for row in _last_rows(log, position, args.n, args.model, ids):
             _print_row(row, as_json=as_json)
@@ -119,7 +87,7 @@ def run_export(args: argparse.Namespace) -> int:
     if not output.name:
         raise CliError(f"--output {output} is not a file's name", code=Exit.USAGE)
     config = load_config(args)
-    _check_directory(config)
+    check_directory(config)
     ids = _ids(config)
     if ids is None:
         raise CliError(f"{config.state_dir / 'id.keys'} is missing", hint="no id can be written")
@@ -142,14 +110,6 @@ def run_export(args: argparse.Namespace) -> int:
     return Exit.OK
 
 
-def _check_directory(config: Config) -> None:
-    if not config.log_dir.is_dir():
-        raise CliError(
-            f"there is no prediction log in {config.state_dir}",
-            hint="name the directory of a gateway that has served: --state-dir DIR",
-        )
-
-
 def _ids(config: Config) -> "PredictionIds | None":
     from eventlog import PredictionIds
     from eventlog.ids import KEY_FILE
@@ -157,55 +117,8 @@ def _ids(config: Config) -> "PredictionIds | None":
     # Only a gateway creates keys.
     if not (config.state_dir / KEY_FILE).exists():
         return None
-    with _readable():
+    with readable():
         return PredictionIds.load(config.state_dir)
-
-
-@contextmanager
-def _readable() -> Iterator[None]:
-    """Say in one sentence why the log cannot be read."""
-    from eventlog import LogError
-
-    try:
-        yield
-    except (LogError, PermissionError) as error:
-        raise CliError("the prediction log cannot be read", str(error)) from error
-
-
-def _line_json(line: "LedgerLine") -> dict[str, Any]:
-    return {**asdict(line), "gaps": dict(line.gaps), "unexplained": line.unexplained}
-
-
-def _total(lines: Sequence["LedgerLine"]) -> dict[str, Any]:
-    gaps: dict[str, int] = {}
-    for line in lines:
-        for reason, rows in line.gaps.items():
-            gaps[reason] = gaps.get(reason, 0) + rows
-    names = ("acknowledged", "delivered", "spooled", "unexplained")
-    return {**{name: sum(getattr(line, name) for line in lines) for name in names}, "gaps": gaps}
-
-
-def _stats_table(lines: Sequence["LedgerLine"], total: Mapping[str, Any]) -> str:
-    header = ("incarnation", "acknowledged", "delivered", "spooled", "gaps", "unexplained")
-    rows = [header]
-    for line in lines:
-        name = line.producer + (" live" if line.live else "") + (" uncertain" * line.uncertain)
-        rows.append((name, *_cells(asdict(line) | {"unexplained": line.unexplained})))
-    rows.append(("total", *_cells(total)))
-    widths = [max(len(row[i]) for row in rows) for i in range(len(header))]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if i in (0, 4) else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    )
-
-
-def _cells(values: Mapping[str, Any]) -> tuple[str, str, str, str, str]:
-    gaps = " ".join(f"{reason}={rows}" for reason, rows in sorted(values["gaps"].items())) or "0"
-    numbers = [str(values[name]) for name in ("acknowledged", "delivered", "spooled")]
-    return (numbers[0], numbers[1], numbers[2], gaps, str(values["unexplained"]))
 
 
 def _last_rows(

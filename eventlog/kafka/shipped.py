@@ -13,6 +13,7 @@ from eventlog.positions import (
     SHIPPER_GROUP,
     Consumed,
     ConsumedTally,
+    of_spool,
     publish_position,
     read_position,
 )
@@ -95,18 +96,7 @@ def starting_point(directory: Path) -> Consumed:
     if consumed is None:
         with contextlib.suppress(LogError):
             consumed = read_position(directory, MONITOR_GROUP)
-    return _of_producers(
-        consumed or Consumed(), {*list_segments(directory), *list_slabs(directory)}
-    )
-
-
-def _of_producers(consumed: Consumed, producers: set[str]) -> Consumed:
-    """Without those that are forgotten: a name may be given again."""
-    return Consumed(
-        {name: offset for name, offset in consumed.position.items() if name in producers},
-        {name: rows for name, rows in consumed.delivered.items() if name in producers},
-        {key: rows for key, rows in consumed.gaps.items() if key[0] in producers},
-    )
+    return of_spool(directory, consumed or Consumed())
 
 
 def _rebuilt(directory: Path) -> Consumed:
@@ -116,6 +106,7 @@ def _rebuilt(directory: Path) -> Consumed:
     delivered: dict[str, int] = {}
     for producer in list_slabs(directory):
         if producer not in segments:
+            position[producer] = 0
             delivered[producer] = rows_numbered(directory, producer)
     for producer, (first, *_) in segments.items():
         path = directory / str(first)
