@@ -16,7 +16,7 @@ from driftgate.errors import CliError, Exit
 
 # In the order of `driftgate --help`: first what a newcomer types.
 COMMANDS = (
-    *("demo", "up", "serve", "monitor"),
+    *("demo", "up", "serve", "ship", "monitor"),
     *("model", "status", "rollout", "audit"),
     *("log", "doctor", "config", "bench"),
 )
@@ -28,7 +28,7 @@ examples:
   driftgate model push fraud fraud.onnx --alias champion
   driftgate rollback fraud --reason "complaints"
 
-Every key of driftgate.toml is also a flag of up, serve, monitor and config
+Every key of driftgate.toml is also a flag of up, serve, ship, monitor and config
 (--gateway-http-port 9000) and a variable (DRIFTGATE_GATEWAY__HTTP_PORT=9000);
 `driftgate config show` lists them.
 exit codes: 0 ok, 1 refused or failed, 2 usage, 3 timeout, 4 no gateway answers,

@@ -64,6 +64,15 @@ def monitor_document(config: Config) -> dict[str, Any]:
     }
 
 
+def shipper_document(config: Config) -> dict[str, Any]:
+    """What `python -m eventlog.kafka` reads."""
+    return {
+        "state_dir": str(config.state_dir),
+        "log": asdict(config.log),
+        "kafka": asdict(config.kafka),
+    }
+
+
 def running_gateway(config: Config) -> tuple[int, Mapping[str, int]] | None:
     """The pid and the ports that the last gateway of this state directory announced."""
     try:

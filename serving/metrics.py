@@ -148,6 +148,23 @@ TRANSITIONS = _counter("rollout_transitions", "Accepted commands.", "model", "ve
 REGISTRY_UP = _gauge("registry_up", "1 when the last look at the registry succeeded.")
 REGISTRY_SYNC = _gauge("registry_last_sync_timestamp_seconds", "When that was, Unix time.")
 
+# Told by the shipper, shown by the supervisor where the log goes to Kafka.
+SHIPPER_UP = _gauge("shipper_up", "1 while a shipper runs and Kafka takes its records.")
+SHIPPER_AWAY_SINCE = _gauge(
+    "shipper_away_since_timestamp_seconds", "Since when Kafka takes none, Unix time; else 0."
+)
+SHIPPER_RECORDS = _counter("shipper_records", "Records that Kafka has acknowledged.")
+SHIPPER_ROWS = _counter("shipper_rows", "Predictions in them.")
+SHIPPER_BYTES = _counter("shipper_bytes", "Bytes of their bodies, before compression.")
+SHIPPER_RETRIES = _counter("shipper_retries", "Batches that had to be sent again.")
+SHIPPER_DEAD_LETTERS = _counter("shipper_dead_letters", "Records in the dead-letter topic.")
+SHIPPER_REFUSED = _counter(
+    "shipper_refused_rows", "Predictions in records that Kafka never takes; each in a gap record."
+)
+SHIPPER_LAG_ROWS = _gauge("shipper_lag_rows", "Rows numbered and not acknowledged by Kafka.")
+SHIPPER_LAG_BYTES = _gauge("shipper_lag_bytes", "Bytes of the segments that they are in.")
+SHIPPER_LAG_SECONDS = _gauge("shipper_lag_seconds", "Age of the oldest record that waits.")
+
 CATALOGUE: Mapping[str, Metric] = {
     metric.name: metric for metric in list(globals().values()) if isinstance(metric, Metric)
 }

@@ -1,4 +1,4 @@
-"""`driftgate up`: gateway and monitor together, each restarted when it ends."""
+"""`driftgate up`: gateway, shipper and monitor together, each restarted when it ends."""
 
 import argparse
 
@@ -12,6 +12,7 @@ from driftgate.processes import (
     require_runtime,
     run_together,
     running_gateway,
+    shipper_document,
 )
 
 
@@ -19,9 +20,9 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser = subparsers.add_parser(
         "up",
         help="gateway and monitor, left running",
-        description="Run gateway and monitor until SIGTERM or Ctrl-C; each is started again when "
-        "it ends. Exit codes: 0 told to stop, 2 bad configuration, 5 a port or the state "
-        "directory cannot be had.",
+        description="Run gateway and monitor, and the shipper where log.kafka is set, until "
+        "SIGTERM or Ctrl-C; each is started again when it ends. Exit codes: 0 told to stop, "
+        "2 bad configuration, 5 a port or the state directory cannot be had.",
         parents=[common_options(), setting_options(), gateway_options()],
     )
     parser.add_argument(
@@ -40,12 +41,23 @@ def run_up(args: argparse.Namespace) -> int:
         from driftgate.story.models import ensure_first_version
 
         ensure_first_version(config.registry_dir)
-    # The gateway first, also when stopping: the monitor then reads what it wrote last.
+    return run_together(children(config), config.gateway.drain_s + 10.0)
+
+
+def children(config: Config) -> list[Child]:
+    """In the order in which they start and stop.
+
+    The gateway first: what it wrote last is then shipped, and read by the monitor.
+    """
     gateway = Child("serving", gateway_document(config))
-    monitor = Child(
-        "monitor", monitor_document(config), after=lambda: has_its_ports(gateway, config)
-    )
-    return run_together([gateway, monitor], config.gateway.drain_s + 10.0)
+
+    def after() -> bool:
+        return has_its_ports(gateway, config)
+
+    monitor = Child("monitor", monitor_document(config), after)
+    if not config.log.kafka:
+        return [gateway, monitor]
+    return [gateway, Child("eventlog.kafka", shipper_document(config), after), monitor]
 
 
 def has_its_ports(gateway: Child, config: Config) -> bool:
@@ -64,5 +76,6 @@ def banner(config: Config) -> str:
             f"  admin    {config.admin_url}  (token in {config.admin_token_path})",
             f"  monitor  {config.monitor_url}",
             f"  state    {config.state_dir}",
+            *([f"  kafka    {config.log.kafka}"] if config.log.kafka else []),
         )
     )

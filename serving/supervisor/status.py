@@ -34,6 +34,7 @@ from serving.supervisor.books import Books
 from serving.supervisor.control import Control
 from serving.supervisor.fleet import Fleet
 from serving.supervisor.registry import RegistryFollower
+from serving.supervisor.shipping import ShipperWatch
 
 DENIED_S = 1.0  # audit at most one entry of refused callers per second, with their number
 CLIENT_ORIGINS = frozenset({Origin.CLI, Origin.HTTP, Origin.MONITOR})
@@ -48,10 +49,11 @@ class Gateway:
         registry: RegistryFollower,
         fleet: Fleet,
         books: Books,
+        shipper: ShipperWatch,
         steps: tuple[int, ...],
     ) -> None:
         self._control, self._registry, self._fleet = control, registry, fleet
-        self._books, self._steps = books, steps
+        self._books, self._shipper, self._steps = books, shipper, steps
         self._denied = 0
         self._denied_at = 0.0
 
@@ -155,6 +157,8 @@ class Gateway:
         found = [] if serving >= places else [f"{serving} of {places} workers serve"]
         if self._control.may_begin and not self._registry.up:
             found.append(f"the registry cannot be read: {self._registry.look.error}")
+        if problem := self._shipper.problem():
+            found.append(problem)
         names = {*self._control.store.deployments, *self._registry.look.model_errors}
         found += [f"{name}: {self._problem(name)}" for name in sorted(names) if self._problem(name)]
         for deployment in self._control.store.deployments.values():
@@ -200,7 +204,9 @@ class Gateway:
         self._control.store.note(time.time_ns(), "denied", "", body)
 
 
-def own_metrics(control: Control, registry: RegistryFollower, fleet: Fleet) -> Totals:
+def own_metrics(
+    control: Control, registry: RegistryFollower, fleet: Fleet, shipper: ShipperWatch
+) -> Totals:
     """What the supervisor itself knows, as of now."""
     totals = Totals()
     totals.add(control.counted)
@@ -220,6 +226,7 @@ def own_metrics(control: Control, registry: RegistryFollower, fleet: Fleet) -> T
         for (model, version), item in worker.loaded.items():
             put(metrics.MODEL_INFO, 1.0, model, version, item.digest[:12])
             put(metrics.MODEL_LOAD_SECONDS, item.load_ns / 1e9, model, version)
+    shipper.put(put)
     return totals
 
 

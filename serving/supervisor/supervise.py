@@ -39,6 +39,7 @@ from serving.supervisor.process import WORKER_ARGV
 from serving.supervisor.registry import RegistryFollower
 from serving.supervisor.say import say
 from serving.supervisor.shared_memory import SharedMemory
+from serving.supervisor.shipping import ShipperWatch
 from serving.supervisor.signals import HEEDED, heed, hold_back
 from serving.supervisor.sockets import (
     NOT_NOW,
@@ -89,8 +90,14 @@ class Supervisor:
         self._books = Books(config.log_dir, config.log)
         self._fleet = Fleet(config, self._books, self._dead, worker_argv, self._heard)
         self._control.bind(self._fleet)
+        self._shipper = ShipperWatch(config.run_dir, expected=bool(config.log.kafka))
         self._gateway = Gateway(
-            self._control, self._registry, self._fleet, self._books, gateway.rollout_steps
+            self._control,
+            self._registry,
+            self._fleet,
+            self._books,
+            self._shipper,
+            gateway.rollout_steps,
         )
         self._memory = SharedMemory(
             lambda: self._fleet.workers, enabled=gateway.compat.shared_memory
@@ -194,7 +201,7 @@ class Supervisor:
     def _exposition(self) -> bytes:
         totals = self._counted()
         triton = triton_metrics(totals) if self._config.gateway.compat.triton_metrics else b""
-        totals.add(own_metrics(self._control, self._registry, self._fleet))
+        totals.add(own_metrics(self._control, self._registry, self._fleet, self._shipper))
         return render(totals) + triton
 
     async def _tick(self) -> None:
