@@ -5,8 +5,8 @@ Laws:
 - the position is published after every partition has acknowledged, and segments are
   removed after that: killed anywhere, the next shipper sends what may be there again,
   and its readers know it by its sequence numbers;
-- Kafka being away is an ordinary state: it is said once, tried again with growing
-  pauses, and ends nothing;
+- Kafka being away is an ordinary state: each reason is said once, it is tried again
+  with growing pauses, and ends nothing;
 - told to stop, it ships what is there if Kafka answers, and ends in bounded time
   whether it does or not.
 """
@@ -42,6 +42,7 @@ READ_RETRY_S = 1.0
 LAST_S = 5.0  # after the order to stop
 CLOSE_S = 3.0
 LETTER_ATTEMPTS = 3
+REASONS_MAX = 8
 
 logger = logging.getLogger(__name__)
 
@@ -81,6 +82,7 @@ class Shipper:
         self._shipment: Shipment | None = None
         self._stop = asyncio.Event()
         self._failures = 0
+        self._reasons: set[str] = set()  # that were said of this absence
         self._unreadable = self._unpublished = False
         self._published_at = self._removed_at = 0.0
         self.figures = read_figures(run_dir) or Figures()
@@ -218,11 +220,15 @@ class Shipper:
         self._batch, self._shipment = [], None
 
     def _away(self, error: Unavailable) -> None:
-        figures = self.figures
+        figures, reason = self.figures, str(error)
         if not figures.away_since_ns:
             figures.away_since_ns = self._clock()
-            logger.warning("%s; predictions go on, their rows wait in the spool", error)
-        figures.away = str(error)
+            logger.warning("%s; predictions go on, their rows wait in the spool", reason)
+        elif reason not in self._reasons and len(self._reasons) < REASONS_MAX:
+            logger.warning("still, %s", reason)
+        if len(self._reasons) < REASONS_MAX:
+            self._reasons.add(reason)
+        figures.away = reason
         figures.retries += 1
         self._failures += 1
 
@@ -232,6 +238,7 @@ class Shipper:
             seconds = (self._clock() - figures.away_since_ns) / 1e9
             logger.warning("kafka takes records again, after %.0f s", seconds)
         figures.away_since_ns, figures.away, self._failures = 0, "", 0
+        self._reasons.clear()
 
     async def _publish(self) -> None:
         """Position first, then what may go because of it; a disk that refuses ends nothing."""
