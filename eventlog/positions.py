@@ -60,16 +60,17 @@ class ConsumedTally:
         self._delivered = dict(start.delivered)
         self._gaps = dict(start.gaps)
 
-    def add(self, stored: StoredRecord) -> None:
-        record = stored.record
+    def add(self, stored: StoredRecord, repeated: int = 0) -> None:
+        """repeated: how many of its rows were in records before it, or count elsewhere."""
+        record, rows = stored.record, stored.record.rows - repeated
         self._position[stored.partition] = stored.offset
         if record.stream != PREDICTIONS:
             return
         if record.kind is RecordKind.DATA:
-            self._delivered[record.producer] = self._delivered.get(record.producer, 0) + record.rows
+            self._delivered[record.producer] = self._delivered.get(record.producer, 0) + rows
         elif record.kind is RecordKind.GAP:
             key = (record.producer, _reason(stored))
-            self._gaps[key] = self._gaps.get(key, 0) + record.rows
+            self._gaps[key] = self._gaps.get(key, 0) + rows
 
     def consumed(self) -> Consumed:
         return Consumed(dict(self._position), dict(self._delivered), dict(self._gaps))

@@ -21,10 +21,16 @@ be listed: the row's producer is known, alive, and holds the watermark below the
 row until the row itself was read. What remains for `late` are broken promises:
 clocks of two producers that disagree by more than `lateness_ns`, a first heartbeat
 that the disk refused, and a partition that was damaged.
+
+That argument needs one log, committed to by all. Where records come by way of
+shippers (Kafka), the partitions are fixed and shared by many producers, and
+`core/partition_time.py` says what is promised instead: the state is still a function
+of the records alone, rows may be late, and those that are count as unseen, as do
+records that a partition's offsets have passed over.
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
@@ -45,11 +51,13 @@ from eventlog import (
     decode_predictions,
     parse_gap,
 )
+from eventlog.core.kafka_message import is_copy
 from eventlog.core.record import runs_of
 from monitor.core.block import ModelBlock, Outcome
 from monitor.core.label_book import LabelBook, Mark, PageKey
 from monitor.core.model_state import ModelState, Summary
 from monitor.core.open_blocks import ArrivedLabel, OpenBlocks, OpenModel, fill
+from monitor.core.partition_time import Floors, PartitionTimes
 from monitor.core.predictions import error_of, find_output, infer_spec
 from monitor.core.producers import Producer, Producers
 from monitor.core.profile import PredictionKind, ReferenceProfile
@@ -84,15 +92,21 @@ class LabelFate(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """A record that was read: the last block it has rows in, and what it holds in memory.
-
-    is_loss: what it has in that block are rows that are lost.
-    """
+    """A record that was read: the last block it has rows in, and what it holds in memory."""
 
     offset: int
     last_block: int
     bytes: int
-    is_loss: bool
+    losses: "tuple[Loss, ...]"
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """Rows that are not in the statistics, and the block whose share of them it is."""
+
+    block: int
+    model: str
+    rows: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,12 +124,17 @@ class Counters:
     late: int = 0
     duplicates: int = 0
     undecodable: int = 0
+    passed_over: int = 0  # records that a shared partition does not hold (any more)
     reread_lost: int = 0  # open rows that were gone from the log after a crash
     labels: dict[str, dict[str, int]] = field(default_factory=dict)  # model -> fate -> count
 
     def label(self, model: str, fate: LabelFate) -> None:
         fates = self.labels.setdefault(model, {})
         fates[fate.value] = fates.get(fate.value, 0) + 1
+
+
+def _ignored(stored: StoredRecord, reason: str) -> None:
+    """What becomes of records that cannot be decoded, where nobody wants them."""
 
 
 class Engine:
@@ -129,23 +148,32 @@ class Engine:
         settings: CoreSettings,
         *,
         load_page: Callable[[PageKey], bytes | None],
+        partitions: Sequence[str] = (),
+        on_undecodable: Callable[[StoredRecord, str], None] = _ignored,
         state: bytes | None = None,
     ) -> None:
-        """state: what `to_bytes()` gave, or None to start from the log's beginning.
+        """partitions: all of `log`, where they are fixed and shared by producers; empty:
+                    each producer has one of its own.
+        on_undecodable: gets such a record and what is wrong with it, again after a crash.
+        state: what `to_bytes()` gave, or None to start from the log's beginning.
 
         Raises: ValueError or KeyError when the state is damaged.
         """
         self._log, self._decode_id, self._profiles = log, decode_id, profiles
         self.settings = settings
+        self._partitions, self._on_undecodable = tuple(partitions), on_undecodable
         self.finder = RowFinder(log)
         self.book = LabelBook(load_page)
         self.models: dict[str, ModelState] = {}
-        self.producers = Producers()
+        self.producers: Producers | PartitionTimes = Producers()
+        if partitions:
+            self.producers = PartitionTimes(partitions, settings.lateness_ns, settings.silence_ns)
         self.counters = Counters()
         self._tally = ConsumedTally()
         self._blocks = OpenBlocks(settings.block_ns, None)
         self._pending: dict[str, deque[Pending]] = {}
-        self._writers: dict[str, set[str]] = {}  # partition -> living producers in it
+        self._floors = {partition: Floors() for partition in partitions}
+        self._volume = dict.fromkeys(partitions, (0, 0))  # records, rows
         self._open_bytes = 0
         self._read: dict[str, int] = {}
         self._survey_ns: int | None = None  # older rows are all of known producers
@@ -162,10 +190,15 @@ class Engine:
         Raises: as `Log.read`.
         """
         count = self._take_all(self._log.read(self._wanted(), limit))
-        while found := self._log.read(dict.fromkeys(self._read, NOWHERE), DISCOVERED):
-            count += self._take_all(found)
+        if not self._partitions:
+            while found := self._log.read(dict.fromkeys(self._read, NOWHERE), DISCOVERED):
+                count += self._take_all(found)
         self._survey_ns = self.producers.watermark_ns()
         return count
+
+    def position(self, partition: str) -> int:
+        """The last offset that was taken account of; 0 if none was."""
+        return self._read.get(partition, 0)
 
     def _take_all(self, records: list[StoredRecord]) -> int:
         for stored in records:
@@ -178,11 +211,11 @@ class Engine:
         watermark_ns = self.producers.watermark_ns()
         if self._open_bytes < OPEN_BYTES_MAX or watermark_ns is None:
             return wanted
-        slowest = self.producers.slowest()
-        if not any(slowest in writers for writers in self._writers.values()):
+        holding = self.producers.holding()
+        if not holding & self._pending.keys():
             return wanted
         for partition, queue in self._pending.items():
-            if slowest in self._writers[partition]:
+            if partition in holding:
                 continue  # rows may be ahead of their own producer's watermark
             last = max((pending.last_block for pending in queue), default=NOTHING_OPEN)
             if last > self._blocks.index_of(watermark_ns) + 1:
@@ -190,61 +223,97 @@ class Engine:
         return wanted
 
     def _take(self, stored: StoredRecord) -> None:
-        record = stored.record
-        self._read[stored.partition] = stored.offset
-        self._tally.add(stored)
+        record, partition = stored.record, stored.partition
+        floor = self._floor(partition)
         producer = self.producers.note(
-            record.producer, record.watermark_ns, record.kind is RecordKind.END
+            partition, record.producer, record.watermark_ns, record.kind is RecordKind.END
         )
-        self._buffer(stored, producer, first_reading=True)
+        lost_at = self._blocks.index_of(producer.watermark_ns)
+        if floor is not None:
+            lost_at = max(lost_at, floor)
+        losses = self._passed_over(stored, lost_at if floor is None else floor)
+        self._read[partition] = stored.offset
+        repeated = self._buffer(stored, producer, self.counters, floor, losses, lost_at)
+        self._tally.add(stored, record.rows if is_copy(record) else repeated)
+        if self._partitions:
+            self._floors[partition].note(stored.offset, self._floor(partition))
+
+    def _floor(self, partition: str) -> int | None:
+        """Rows of `partition` that come now and belong to a lower block are late."""
+        floor_ns = self.producers.floor_ns(partition)
+        return None if floor_ns is None else self._blocks.index_of(floor_ns)
+
+    def _passed_over(self, stored: StoredRecord, block: int) -> list[Loss]:
+        """The loss in the offsets before a record of a shared partition.
+
+        Nobody knows how many rows they held: as many as others before them, and at
+        least one each. They count against every model of the partition.
+        """
+        if not self._partitions:
+            return []
+        records, rows = self._volume[stored.partition]
+        if stored.record.kind is RecordKind.DATA:
+            rows += stored.record.rows
+        self._volume[stored.partition] = (records + 1, rows)
+        missing = stored.offset - 1 - self._read.get(stored.partition, stored.offset - 1)
+        self.counters.passed_over += missing
+        if missing == 0 or not stored.partition.startswith(PREDICTIONS):
+            return []
+        return [Loss(block, ANY_MODEL, missing * max(1, -(-rows // (records + 1))))]
 
     def _buffer(
         self,
         stored: StoredRecord,
         producer: Producer,
-        *,
-        first_reading: bool,
-        lost_at: int | None = None,
-    ) -> None:
-        """Keep what belongs to open blocks; counters move on the first reading alone.
+        watched: Counters,
+        floor: int | None,
+        losses: list[Loss],
+        lost_at: int | None,
+    ) -> int:
+        """Keep what belongs to open blocks; returns how many rows had been seen before.
 
-        lost_at: the block of rows that the record says are lost, when it is known
-                 already; it follows from all that its producer had written before.
+        watched: what to count on.
+        losses:  those that are known; to which the record's own are added.
+        lost_at: the block for what the record says is lost; None: `losses` has it all.
         """
-        record, last, lost = stored.record, NOTHING_OPEN, NOTHING_OPEN
-        writers = self._writers.setdefault(stored.partition, set())
-        (writers.discard if record.kind is RecordKind.END else writers.add)(record.producer)
-        if lost_at is None:
-            lost_at = self._blocks.index_of(producer.watermark_ns)
-        watched = self.counters if first_reading else Counters()
+        record, last, repeated = stored.record, NOTHING_OPEN, 0
+        own: list[Loss] = []
         try:
             if record.kind is RecordKind.DATA and record.stream == PREDICTIONS:
-                last = self._buffer_rows(stored, producer, watched)
+                last, repeated, own = self._buffer_rows(stored, producer, watched, floor)
             elif record.kind is RecordKind.DATA and record.stream == LABELS:
-                last = self._buffer_labels(stored, producer, watched)
+                last, repeated = self._buffer_labels(stored, producer, watched, floor)
             elif record.kind is RecordKind.GAP and record.stream == PREDICTIONS:
-                last = self._buffer_gap(stored, producer, lost_at, watched)
-                lost = last
-        except RecordError:
-            watched.undecodable += record.rows
-            model = record.headers.get("model", "")
-            last = lost = self._buffer_lost(model, record.rows, lost_at, watched)
+                repeated, own = self._gap(stored, producer, lost_at)
+        except RecordError as error:
+            repeated, own = self._undecodable(stored, producer, lost_at, watched, str(error))
+        if lost_at is not None:
+            losses = losses + own
+        for loss in losses:
+            last = max(last, self._buffer_lost(loss, watched))
         size = len(record.body) if last != NOTHING_OPEN else 0
         self._open_bytes += size
         self._pending.setdefault(stored.partition, deque()).append(
-            Pending(stored.offset, last, size, lost != NOTHING_OPEN)
+            Pending(stored.offset, last, size, tuple(losses))
         )
+        return repeated
 
-    def _buffer_rows(self, stored: StoredRecord, producer: Producer, watched: Counters) -> int:
+    def _buffer_rows(
+        self, stored: StoredRecord, producer: Producer, watched: Counters, floor: int | None
+    ) -> tuple[int, int, list[Loss]]:
         rows = decode_predictions(stored.record)
         new = producer.first_time(PREDICTIONS, rows.all_runs)
-        self.finder.add(stored.record.producer, rows)
-        last, late = self._blocks.add_rows(rows, new)
+        self.finder.add(stored.record.producer, rows, stored.offset)
+        last, late = self._blocks.add_rows(rows, new, floor)
+        repeated = 0 if new is None else new.count(False)
         watched.late += late
-        watched.duplicates += 0 if new is None else new.count(False)
-        return last
+        watched.duplicates += repeated
+        lost = [Loss(floor, rows.model, late)] if late and floor is not None else []
+        return last, repeated, lost
 
-    def _buffer_labels(self, stored: StoredRecord, producer: Producer, watched: Counters) -> int:
+    def _buffer_labels(
+        self, stored: StoredRecord, producer: Producer, watched: Counters, floor: int | None
+    ) -> tuple[int, int]:
         record = stored.record
         model, labels = decode_labels(record)
         runs = runs_of(record)
@@ -255,26 +324,48 @@ class Engine:
             for place, (sequence, label) in enumerate(zip(sequences, labels, strict=True))
             if new is None or new[place]
         ]
-        watched.duplicates += len(labels) - len(arrived)
+        repeated = len(labels) - len(arrived)
+        watched.duplicates += repeated
         index = self._blocks.index_of(int(record.headers.get("ts_max_ns", record.watermark_ns)))
-        if self._blocks.add_labels(index, model, arrived):
-            return index
+        if self._blocks.add_labels(index, model, arrived, floor):
+            return index, repeated
         watched.late += len(arrived)
-        return NOTHING_OPEN
+        return NOTHING_OPEN, repeated
 
-    def _buffer_gap(
-        self, stored: StoredRecord, producer: Producer, index: int, watched: Counters
-    ) -> int:
+    def _gap(
+        self, stored: StoredRecord, producer: Producer, lost_at: int | None
+    ) -> tuple[int, list[Loss]]:
         gap = parse_gap(stored.record)
-        producer.first_time(PREDICTIONS, runs_of(stored.record))
-        if gap.reason is GapReason.SAMPLED:
-            return NOTHING_OPEN  # left out at random, by policy: the rest is representative
-        return self._buffer_lost(gap.model, gap.rows, index, watched)
+        new = producer.first_time(PREDICTIONS, runs_of(stored.record))
+        repeated = 0 if new is None else new.count(False)
+        if gap.reason is GapReason.SAMPLED or lost_at is None:
+            return repeated, []  # left out at random, by policy: the rest is representative
+        return repeated, [Loss(lost_at, gap.model, gap.rows - repeated)]
 
-    def _buffer_lost(self, model: str, rows: int, index: int, watched: Counters) -> int:
-        if self._blocks.add_lost(index, model, rows):
-            return index
-        watched.late += rows
+    def _undecodable(
+        self,
+        stored: StoredRecord,
+        producer: Producer,
+        lost_at: int | None,
+        watched: Counters,
+        reason: str,
+    ) -> tuple[int, list[Loss]]:
+        record = stored.record
+        if lost_at is None:
+            return 0, []
+        self._on_undecodable(stored, reason)
+        watched.undecodable += record.rows
+        try:
+            new = producer.first_time(record.stream, runs_of(record))
+        except RecordError:
+            new = None
+        repeated = 0 if new is None else new.count(False)
+        return repeated, [Loss(lost_at, record.headers.get("model", ""), record.rows - repeated)]
+
+    def _buffer_lost(self, loss: Loss, watched: Counters) -> int:
+        if self._blocks.add_lost(loss.block, loss.model, loss.rows):
+            return loss.block
+        watched.late += loss.rows
         return NOTHING_OPEN
 
     # -- closing -------------------------------------------------------------------
@@ -305,21 +396,35 @@ class Engine:
             block = ModelBlock(index, lost=nameless.lost if nameless else 0)
             if model in content:
                 fill(block, content[model])
-                block.outcomes += self._join(model, content[model])
+                block.outcomes += self._join(model, content[model], self._cut(index))
             state = self.models.setdefault(model, ModelState(model, self.settings))
             on_closed(Closed(model, state.close(block, partial(self._profiles, model))))
 
-    def _join(self, model: str, content: OpenModel) -> list[Outcome]:
+    def _cut(self, block: int) -> int | None:
+        """Rows of records beyond it are not known to the labels of `block`; None: all are.
+
+        It makes no difference but for rows that come late, which may have been read.
+        """
+        cuts = [
+            floors.cut(block)
+            for partition, floors in self._floors.items()
+            if partition.startswith(PREDICTIONS)
+        ]
+        return min((cut for cut in cuts if cut is not None), default=None)
+
+    def _join(self, model: str, content: OpenModel, up_to: int | None) -> list[Outcome]:
         """The outcomes of a block's labels, in the order of producer and sequence."""
         outcomes = []
         for arrived in sorted(content.labels, key=lambda item: (item.producer, item.sequence)):
-            fate, outcome = self._outcome(model, arrived)
+            fate, outcome = self._outcome(model, arrived, up_to)
             self.counters.label(model, fate)
             if outcome is not None:
                 outcomes.append(outcome)
         return outcomes
 
-    def _outcome(self, model: str, arrived: ArrivedLabel) -> tuple[LabelFate, Outcome | None]:
+    def _outcome(
+        self, model: str, arrived: ArrivedLabel, up_to: int | None
+    ) -> tuple[LabelFate, Outcome | None]:
         label = arrived.label
         try:
             request = self._decode_id(label.prediction_id)
@@ -329,7 +434,7 @@ class Engine:
         mark = self.book.mark(request.producer, sequence, label.value)
         if mark is not Mark.FIRST:
             return LabelFate(mark.value), None
-        found = self.finder.find(request.producer, sequence, request.ts_ms)
+        found = self.finder.find(request.producer, sequence, request.ts_ms, up_to)
         if found is None or found[0].model != model or found[0].row[found[1]] != label.row:
             return LabelFate.ORPHAN, None
         rows, place = found
@@ -376,27 +481,29 @@ class Engine:
             while queue and queue[0].last_block < frontier:
                 self._open_bytes -= queue.popleft().bytes
 
-    def _lost_at(self) -> dict[str, list[tuple[int, int]]]:
-        """Per partition: offset and block of records of lost rows that are read again."""
+    def _losses(self) -> dict[str, list[tuple[int, list[tuple[int, str, int]]]]]:
+        """Per partition: the open losses of records that are read again, by offset."""
         frontier = self._blocks.frontier or 0
-        found = {
-            partition: [
-                (item.offset, item.last_block)
-                for item in queue
-                if item.is_loss and item.last_block >= frontier
-            ]
-            for partition, queue in self._pending.items()
-        }
-        return {partition: places for partition, places in found.items() if places}
+        found: dict[str, list[tuple[int, list[tuple[int, str, int]]]]] = {}
+        for partition, queue in self._pending.items():
+            for item in queue:
+                still = [(x.block, x.model, x.rows) for x in item.losses if x.block >= frontier]
+                if still:
+                    found.setdefault(partition, []).append((item.offset, still))
+        return found
 
     def _to_tree(self) -> Tree:
         consumed = self._tally.consumed()
-        counters = self.counters
+        counters, restart = self.counters, self._restart()
+        for partition, floors in self._floors.items():
+            floors.forget(restart.get(partition, 0), self._blocks.frontier or 0)
         return {
             "read": self._read,
             "survey_ns": self._survey_ns,
-            "restart": self._restart(),
-            "lost_at": self._lost_at(),
+            "restart": restart,
+            "losses": self._losses(),
+            "floors": {partition: floors.points for partition, floors in self._floors.items()},
+            "volume": self._volume,
             "delivered": dict(consumed.delivered),
             "gaps": sorted([*key, rows] for key, rows in consumed.gaps.items()),
             "frontier": self._blocks.frontier,
@@ -405,6 +512,7 @@ class Engine:
             "late": counters.late,
             "duplicates": counters.duplicates,
             "undecodable": counters.undecodable,
+            "passed_over": counters.passed_over,
             "reread_lost": counters.reread_lost,
             "labels": counters.labels,
         }
@@ -415,7 +523,11 @@ class Engine:
         gaps = {(producer, reason): rows for producer, reason, rows in tree["gaps"]}
         self._tally = ConsumedTally(Consumed(dict(tree["read"]), tree["delivered"], gaps))
         self._blocks = OpenBlocks(self.settings.block_ns, tree["frontier"])
-        self.producers = Producers.from_tree(tree["producers"])
+        self.producers.restore(tree["producers"])
+        for partition, floors in self._floors.items():
+            floors.points = [(offset, block) for offset, block in tree["floors"][partition]]
+            records, rows = tree["volume"][partition]
+            self._volume[partition] = (records, rows)
         for name, item in tree["models"].items():
             self.models[name] = ModelState.from_tree(
                 name, item, self.settings, partial(self._profiles, name)
@@ -424,25 +536,39 @@ class Engine:
             tree["late"],
             tree["duplicates"],
             tree["undecodable"],
+            tree["passed_over"],
             tree["reread_lost"],
             {model: dict(fates) for model, fates in tree["labels"].items()},
         )
-        self._reread(tree["restart"], {p: dict(places) for p, places in tree["lost_at"].items()})
+        losses = {
+            partition: {offset: [Loss(*item) for item in found] for offset, found in places}
+            for partition, places in tree["losses"].items()
+        }
+        self._reread(tree["restart"], losses)
 
-    def _reread(self, restart: dict[str, int], lost_at: dict[str, dict[int, int]]) -> None:
+    def _reread(self, restart: dict[str, int], losses: dict[str, dict[int, list[Loss]]]) -> None:
         """Fill the open blocks again with the records between restart and read."""
-        replayed = Producers()
+        replayed: dict[tuple[str, str], Producer] = {}
         position = {name: restart.get(name, read) for name, read in self._read.items()}
         while behind := {name for name, at in position.items() if at < self._read[name]}:
             after = {name: at if name in behind else NOWHERE for name, at in position.items()}
             found = [item for item in self._log.read(after, REREAD) if item.partition in behind]
             for stored in found:
                 if stored.offset <= self._read[stored.partition]:
-                    record = stored.record
-                    producer = replayed.note(record.producer, record.watermark_ns, ended=False)
-                    block = lost_at.get(stored.partition, {}).get(stored.offset)
-                    self._buffer(stored, producer, first_reading=False, lost_at=block)
+                    self._buffer_again(stored, replayed, losses.get(stored.partition, {}))
                 position[stored.partition] = min(stored.offset, self._read[stored.partition])
             for name in behind - {stored.partition for stored in found}:
                 self.counters.reread_lost += self._read[name] - position[name]
                 position[name] = self._read[name]
+
+    def _buffer_again(
+        self,
+        stored: StoredRecord,
+        replayed: dict[tuple[str, str], Producer],
+        losses: dict[int, list[Loss]],
+    ) -> None:
+        """Counters have moved, and what is lost is known: it followed from what came before."""
+        producer = replayed.setdefault((stored.partition, stored.record.producer), Producer())
+        floors = self._floors.get(stored.partition)
+        floor = floors.at(stored.offset) if floors else None
+        self._buffer(stored, producer, Counters(), floor, losses.get(stored.offset, []), None)

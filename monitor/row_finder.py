@@ -15,51 +15,56 @@ class RowFinder:
     def __init__(self, log: Log, bytes_kept: int = BYTES_KEPT) -> None:
         self._log, self._bytes_kept = log, bytes_kept
         self._runs: dict[str, list[tuple[int, int, int]]] = {}  # first, count, ticket
-        self._rows: dict[int, tuple[str, PredictionRows]] = {}
+        self._rows: dict[int, tuple[str, PredictionRows, int]] = {}  # by ticket, with the offset
         self._order: deque[int] = deque()
         self._ticket = 0
         self._held = 0
 
-    def add(self, producer: str, rows: PredictionRows) -> None:
+    def add(self, producer: str, rows: PredictionRows, offset: int) -> None:
         """Keep a decoded record; the oldest go when there are too many bytes."""
         self._ticket += 1
         runs = self._runs.setdefault(producer, [])
         for first, count in rows.all_runs:
             insort(runs, (first, count, self._ticket))
-        self._rows[self._ticket] = (producer, rows)
+        self._rows[self._ticket] = (producer, rows, offset)
         self._order.append(self._ticket)
         self._held += rows_bytes(rows)
         while self._held > self._bytes_kept and len(self._order) > 1:
             self._drop(self._order.popleft())
 
-    def find(self, producer: str, sequence: int, ts_ms: int) -> tuple[PredictionRows, int] | None:
+    def find(
+        self, producer: str, sequence: int, ts_ms: int, up_to: int | None = None
+    ) -> tuple[PredictionRows, int] | None:
         """The record's rows and the row's place in them; None if the log has no such row.
 
         ts_ms: as in `Log.locate`.
+        up_to: records beyond this offset do not count.
         """
-        rows = self._cached(producer, sequence)
+        rows = self._cached(producer, sequence, up_to)
         if rows is None:
             stored = self._log.locate(producer, sequence, ts_ms)
-            if stored is None:
+            if stored is None or (up_to is not None and stored.offset > up_to):
                 return None
             try:
                 rows = decode_predictions(stored.record)
             except RecordError:
                 return None
-            self.add(producer, rows)
+            self.add(producer, rows, stored.offset)
         place = rows.index_of(sequence)
         return None if place is None else (rows, place)
 
-    def _cached(self, producer: str, sequence: int) -> PredictionRows | None:
+    def _cached(self, producer: str, sequence: int, up_to: int | None) -> PredictionRows | None:
         runs = self._runs.get(producer, [])
         place = bisect_right(runs, (sequence, 1 << 62, 0)) - 1
         if place < 0:
             return None
         first, count, ticket = runs[place]
-        return self._rows[ticket][1] if sequence < first + count else None
+        _, rows, offset = self._rows[ticket]
+        usable = sequence < first + count and (up_to is None or offset <= up_to)
+        return rows if usable else None
 
     def _drop(self, ticket: int) -> None:
-        producer, rows = self._rows.pop(ticket)
+        producer, rows, _ = self._rows.pop(ticket)
         gone = {(first, count, ticket) for first, count in rows.all_runs}
         self._runs[producer] = [run for run in self._runs[producer] if run not in gone]
         if not self._runs[producer]:

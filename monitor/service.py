@@ -239,7 +239,7 @@ class Monitor:
             "frontier_ns": engine.frontier_ns,
             "lag_s": (now_ns - watermark_ns) / 1e9 if watermark_ns else 0.0,
             "slowest_producer": engine.producers.slowest(),
-            "producers_live": sum(p.live for p in engine.producers.known.values()),
+            "producers_live": engine.producers.live,
             "open_rows": engine.open_rows,
             "late": counters.late,
             "duplicates": counters.duplicates,

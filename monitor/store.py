@@ -18,7 +18,7 @@ from monitor.action_store import ACTIONS_FILE, read_actions
 from monitor.core.label_book import PAGES_MAX, PageKey
 from monitor.database import open_database, transaction
 
-FORMAT = 3
+FORMAT = 4
 BLOCKS_KEPT = 100_000  # per model: 28 h of 1 s blocks
 VERDICTS_KEPT = 10_000
 PRUNE_EVERY = 512  # commits

@@ -51,12 +51,17 @@ class OpenBlocks:
     def _model(self, index: int, model: str) -> OpenModel:
         return self._open.setdefault(index, {}).setdefault(model, OpenModel())
 
-    def _is_closed(self, index: int) -> bool:
+    def _is_closed(self, index: int, floor: int | None = None) -> bool:
+        if floor is not None and index < floor:
+            return True
         return self.frontier is not None and index < self.frontier
 
-    def add_rows(self, rows: PredictionRows, new: Sequence[bool] | None) -> tuple[int, int]:
+    def add_rows(
+        self, rows: PredictionRows, new: Sequence[bool] | None, floor: int | None = None
+    ) -> tuple[int, int]:
         """Keep rows for their blocks; `new`: which are no repetition (None: all).
 
+        floor: blocks below it are closed to these rows, whoever else may still fill them.
         Returns: the last block concerned, and how many rows were late.
         """
         indexes = rows.ts_ns // self._block_ns
@@ -65,7 +70,7 @@ class OpenBlocks:
         for index in np.unique(indexes):
             chosen = (indexes == index) & keep
             count = int(chosen.sum())
-            if self._is_closed(int(index)):
+            if self._is_closed(int(index), floor):
                 late += count
             elif count:
                 part = None if count == len(rows) else np.flatnonzero(chosen)
@@ -74,9 +79,11 @@ class OpenBlocks:
                 last = max(last, int(index))
         return last, late
 
-    def add_labels(self, index: int, model: str, labels: list[ArrivedLabel]) -> bool:
-        """Keep labels for block `index`; False: it is closed, they are late."""
-        if self._is_closed(index):
+    def add_labels(
+        self, index: int, model: str, labels: list[ArrivedLabel], floor: int | None = None
+    ) -> bool:
+        """Keep labels for block `index`; False: it is closed to them, they are late."""
+        if self._is_closed(index, floor):
             return False
         self._model(index, model).labels += labels
         self.rows += len(labels)

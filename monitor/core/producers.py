@@ -1,7 +1,8 @@
 """Who writes the log, how far each has come, and which rows were already seen.
 
 Laws:
-- a producer is known from its first record and lives until its END record;
+- everything is kept per partition and producer: a producer is known in a partition
+  from its first record there, and lives in it until its END record there;
 - the watermark is the minimum over living producers; with none alive, the
   latest of the ended: a block is over only when time is known to have passed it;
 - a producer's watermark never falls, whatever its records say;
@@ -9,8 +10,10 @@ Laws:
   a producer; beyond, the lowest hole is closed.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import TypeVar
 
 from eventlog.core.intervals import Intervals
 from eventlog.core.record import Run
@@ -21,12 +24,16 @@ INTERVALS_MAX = 1024
 REMEMBERED_NS = 7 * 86_400 * 10**9
 REMEMBERED_MAX = 10_000
 
+PartitionAndName = tuple[str, str]
+Key = TypeVar("Key", str, PartitionAndName)
+
 
 @dataclass(slots=True)
 class Producer:
     watermark_ns: int = 0
     live: bool = True
     seen: dict[str, Intervals] = field(default_factory=dict)  # per stream
+    heard_ns: int = 0  # of its partition's elapsed time, when its last record came; see there
 
     def first_time(self, stream: str, runs: tuple[Run, ...]) -> list[bool] | None:
         """Note rows; which of them are new, or None when all are (the usual case)."""
@@ -38,6 +45,19 @@ class Producer:
             (first, _), (second, _) = seen.runs()[:2]
             seen.add(first, second - first)
         return None if new is None or all(new) else new
+
+    def to_tree(self) -> Tree:
+        return {
+            "watermark_ns": self.watermark_ns,
+            "live": self.live,
+            "seen": {stream: seen.runs() for stream, seen in self.seen.items()},
+            "heard_ns": self.heard_ns,
+        }
+
+    @classmethod
+    def from_tree(cls, tree: Tree) -> "Producer":
+        seen = {s: Intervals((a, b) for a, b in runs) for s, runs in tree["seen"].items()}
+        return cls(tree["watermark_ns"], tree["live"], seen, tree["heard_ns"])
 
 
 def _rising(runs: tuple[Run, ...]) -> bool:
@@ -55,18 +75,21 @@ def _new_rows(seen: Intervals, runs: tuple[Run, ...]) -> list[bool]:
 
 
 class Producers:
-    """Mutable; owned by the engine."""
+    """Those of a log in which each partition has a producer of its own.
+
+    Mutable; owned by the engine. `PartitionTimes` is its sibling.
+    """
 
     def __init__(self) -> None:
-        self.known: dict[str, Producer] = {}
+        self.known: dict[PartitionAndName, Producer] = {}
 
-    def note(self, name: str, watermark_ns: int, ended: bool) -> Producer:
-        """A record of `name` was read."""
-        producer = self.known.setdefault(name, Producer())
+    def note(self, partition: str, name: str, watermark_ns: int, ended: bool) -> Producer:
+        """A record of `name` was read from `partition`."""
+        producer = self.known.setdefault((partition, name), Producer())
         producer.watermark_ns = max(producer.watermark_ns, watermark_ns)
         if ended:
             producer.live = False
-            self._forget()
+            forget(self.known, [key for key, p in self.known.items() if not p.live])
         return producer
 
     def watermark_ns(self) -> int | None:
@@ -76,33 +99,45 @@ class Producers:
             return min(live)
         return max((p.watermark_ns for p in self.known.values()), default=None)
 
+    def floor_ns(self, partition: str) -> int | None:  # noqa: ARG002 - as its sibling's
+        """None: whether a row is late depends on nothing but whether its block is closed."""
+        return None
+
+    def holding(self) -> set[str]:
+        """The partition whose living producer holds the watermark."""
+        slowest = self._slowest()
+        return {slowest[0]} if slowest else set()
+
     def slowest(self) -> str | None:
         """The living producer that holds the watermark."""
-        live = [(p.watermark_ns, name) for name, p in self.known.items() if p.live]
+        slowest = self._slowest()
+        return slowest[1] if slowest else None
+
+    def _slowest(self) -> PartitionAndName | None:
+        live = [(p.watermark_ns, key) for key, p in self.known.items() if p.live]
         return min(live)[1] if live else None
 
-    def _forget(self) -> None:
-        newest = max(p.watermark_ns for p in self.known.values())
-        ended = sorted((p.watermark_ns, name) for name, p in self.known.items() if not p.live)
-        surplus = len(ended) - REMEMBERED_MAX
-        for place, (watermark_ns, name) in enumerate(ended):
-            if place < surplus or watermark_ns < newest - REMEMBERED_NS:
-                del self.known[name]
+    @property
+    def silent(self) -> int:
+        """None is ever: whoever runs the gateway ends its dead producers."""
+        return 0
+
+    @property
+    def live(self) -> int:
+        return sum(producer.live for producer in self.known.values())
 
     def to_tree(self) -> Tree:
-        return {
-            name: {
-                "watermark_ns": producer.watermark_ns,
-                "live": producer.live,
-                "seen": {stream: seen.runs() for stream, seen in producer.seen.items()},
-            }
-            for name, producer in self.known.items()
-        }
+        return [[*key, producer.to_tree()] for key, producer in sorted(self.known.items())]
 
-    @classmethod
-    def from_tree(cls, tree: Tree) -> "Producers":
-        producers = cls()
-        for name, item in tree.items():
-            seen = {s: Intervals((a, b) for a, b in runs) for s, runs in item["seen"].items()}
-            producers.known[name] = Producer(item["watermark_ns"], item["live"], seen)
-        return producers
+    def restore(self, tree: Tree) -> None:
+        self.known = {(p, name): Producer.from_tree(item) for p, name, item in tree}
+
+
+def forget(known: dict[Key, Producer], gone: Iterable[Key]) -> None:
+    """Drop those of `gone` that went long ago, or are too many."""
+    newest = max(p.watermark_ns for p in known.values())
+    ended = sorted((known[key].watermark_ns, key) for key in gone)
+    surplus = len(ended) - REMEMBERED_MAX
+    for place, (watermark_ns, key) in enumerate(ended):
+        if place < surplus or watermark_ns < newest - REMEMBERED_NS:
+            del known[key]

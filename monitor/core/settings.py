@@ -33,6 +33,7 @@ class CoreSettings:
     coarse_edges: int
     window_blocks: int  # live distributions are shown over one to two windows
     recent_change_ns: int  # a stable version younger than this is under suspicion itself
+    silence_ns: int = 60 * 10**9  # on Kafka: who is silent for so long holds nothing back
 
     @property
     def block_s(self) -> float:

@@ -21,7 +21,7 @@ def test_a_small_cache_gives_the_same_answers_as_a_large_one() -> None:
     for first in range(0, 200, ROWS):
         log.append([encode_predictions(rows(first), "00000a", 0)])
         for finder in (small, large):
-            finder.add("00000a", rows(first))
+            finder.add("00000a", rows(first), first + 1)
     for sequence in (0, 9, 10, 57, 199, 3, 200, 10**9):
         found = [finder.find("00000a", sequence, 0) for finder in (small, large)]
         places = [None if item is None else (item[0].first_sequence, item[1]) for item in found]
@@ -35,7 +35,7 @@ def test_a_record_of_several_runs_is_found_by_each() -> None:
     from dataclasses import replace
 
     finder = RowFinder(MemoryLog())
-    finder.add("00000a", replace(rows(0), first_sequence=5, runs=((5, 4), (30, 6))))
+    finder.add("00000a", replace(rows(0), first_sequence=5, runs=((5, 4), (30, 6))), 1)
     found = [finder.find("00000a", sequence, 0) for sequence in (5, 8, 30, 35)]
     assert [item and item[1] for item in found] == [0, 3, 4, 9]
     assert finder.find("00000a", 9, 0) is None
