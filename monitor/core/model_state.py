@@ -267,6 +267,11 @@ class ModelState:
             rollout=self._rollout_evidence(),
         )
 
+    def seen_share(self) -> float | None:
+        """The share of the live windows' rows that are in the statistics; None: there are none."""
+        rows, lost = (int(value) for value in self.seen.live)
+        return rows / (rows + lost) if rows + lost else None
+
     def _changed_recently(self) -> bool:
         if self.stable is None or self.last_index is None:
             return False
