@@ -58,9 +58,14 @@ def monitor_document(config: Config) -> dict[str, Any]:
         "state_dir": str(config.state_dir),
         "registry_dir": str(config.registry_dir),
         "model_repository": config.gateway.model_repository,
-        "admin_url": config.admin_url,
-        "admin_token_path": str(config.admin_token_path),
+        "admin_urls": list(config.monitor.admin_urls) or [config.admin_url],
+        "admin_token_path": config.monitor.admin_token_file or str(config.admin_token_path),
         "monitor": asdict(config.monitor),
+        **(
+            {"bootstrap": config.log.kafka, "kafka": asdict(config.kafka)}
+            if config.log.kafka
+            else {}
+        ),
     }
 
 

@@ -28,13 +28,13 @@ class PredictionIds:
         self.decode = codec.decode
 
     @classmethod
-    def load(cls, state_dir: Path) -> "PredictionIds":
-        """Read the keys, creating them (mode 0600) if there are none.
+    def load(cls, state_dir: Path, *, create: bool = True) -> "PredictionIds":
+        """Read the keys; if there are none, create them (mode 0600), or not.
 
         Raises: LogError if the file is malformed, OSError.
         """
         path = state_dir / KEY_FILE
-        if not path.exists():
+        if create and not path.exists():
             _create(path)
         try:
             lines = path.read_text("ascii").split()

@@ -1,7 +1,8 @@
 """`python -m monitor --config-fd N`: the sidecar as a process of its own.
 
 The document on descriptor N is JSON: state_dir, registry_dir, model_repository,
-admin_url, admin_token_path, and `monitor` with the fields of MonitorSettings.
+admin_urls, admin_token_path, `monitor` with the fields of MonitorSettings, and, where
+the log is on Kafka, `bootstrap` and `kafka` with the fields of KafkaSettings.
 """
 
 import argparse
@@ -16,9 +17,15 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from monitor.settings import MonitorSettings
+
+if TYPE_CHECKING:  # numba comes with them
+    from monitor.automation import Automation, Mandate
+    from monitor.published import Published
+    from monitor.retrain import RetrainHooks
+    from monitor.task import Parts
 
 CANNOT_START = 5  # exit code; tells who restarts us that trying again will not help
 
@@ -53,22 +60,16 @@ def refuse(sentence: str) -> int:
 
 def run(document: dict[str, Any], state_dir: Path, home: Path) -> int:
     """Compile, open everything, serve until SIGTERM or SIGINT; returns the exit code."""
-    from eventlog import PredictionIds
-    from monitor.admin import AdminClient
-    from monitor.automation import Automation
     from monitor.http_api import MonitorServer
     from monitor.published import Published
-    from monitor.retrain import RetrainHooks
-    from monitor.service import Monitor, core_settings, guards, open_log, open_parts
-    from registry_client import open_source
 
     settings = read_settings(document["monitor"])
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    published, database = Published(), home / "monitor.db"
+    published = Published()
     try:
-        server = MonitorServer(settings.host, settings.port, published, database)
+        server = MonitorServer(settings.host, settings.port, published, home / "monitor.db")
     except OSError as exc:
         where = f"monitor port {settings.host}:{settings.port}"
         if exc.errno == errno.EADDRINUSE:
@@ -76,38 +77,97 @@ def run(document: dict[str, Any], state_dir: Path, home: Path) -> int:
         return refuse(f"{where} cannot be opened: {exc.strerror or exc}")
     threading.Thread(target=server.serve_forever, daemon=True).start()
     (home / "address").write_text(f"{settings.host}:{server.server_port}\n")
-    log = open_log(state_dir / "log", stop)
-    if log is None:
-        return 0
-    source = open_source(Path(document["registry_dir"]), document.get("model_repository", ""))
-    ids = PredictionIds.load(state_dir)
-    parts = open_parts(database, core_settings(settings), log, ids, source)
-    hooks = RetrainHooks(settings.retrain_hook, state_dir)
-    automation = Automation(
-        parts.store,
-        parts.actions,
-        AdminClient(document["admin_url"], Path(document["admin_token_path"])),
-        hooks,
-        guards(settings),
-        rollback=settings.rollback,
-        advance=settings.advance,
-        retrain_window_ns=round(settings.retrain_window_s * 1e9),
-        clock=time.time_ns,
-    )
+    world = World(document, settings, state_dir, home, published)
     try:
-        Monitor(parts, state_dir / "log", published, automation).run(stop)
+        watch = watch_kafka if document.get("kafka") else watch_here
+        watch(world, stop)
     finally:
-        hooks.kill()
+        world.kill_hooks()
         server.shutdown()
-        parts.store.close()
-        parts.actions.close()
-        log.close()
     return 0
+
+
+class World:
+    """What a monitor needs, wherever the log is."""
+
+    def __init__(
+        self,
+        document: dict[str, Any],
+        settings: MonitorSettings,
+        state_dir: Path,
+        home: Path,
+        published: "Published",
+    ) -> None:
+        from monitor.admin import AdminClient
+        from registry_client import open_source
+
+        self.document, self.settings = document, settings
+        self.state_dir, self.home, self.published = state_dir, home, published
+        repository = document.get("model_repository", "")
+        self.source = open_source(Path(document["registry_dir"]), repository)
+        self._gateway = AdminClient(document["admin_urls"], Path(document["admin_token_path"]))
+        self._hooks: list[RetrainHooks] = []
+
+    def automate(self, parts: "Parts", mandate: "Mandate | None" = None) -> "Automation":
+        from monitor.automation import Automation
+        from monitor.retrain import RetrainHooks
+        from monitor.service import guards
+
+        settings = self.settings
+        self._hooks.append(RetrainHooks(settings.retrain_hook, self.state_dir))
+        return Automation(
+            parts.store,
+            parts.actions,
+            self._gateway,
+            self._hooks[-1],
+            guards(settings),
+            rollback=settings.rollback,
+            advance=settings.advance,
+            retrain_window_ns=round(settings.retrain_window_s * 1e9),
+            clock=time.time_ns,
+            mandate=mandate,
+        )
+
+    def kill_hooks(self) -> None:
+        for hooks in self._hooks:
+            hooks.kill()
+
+
+def watch_here(world: World, stop: threading.Event) -> None:
+    """Over the log of a gateway on this machine."""
+    from eventlog import PredictionIds
+    from monitor.service import Monitor, core_settings, open_log
+    from monitor.task import open_parts
+
+    directory = world.state_dir / "log"
+    log = open_log(directory, stop)
+    if log is None:
+        return
+    ids = PredictionIds.load(world.state_dir)
+    settings = core_settings(world.settings)
+    parts = open_parts(world.home / "monitor.db", settings, log, ids.decode, world.source)
+    try:
+        Monitor(parts, directory, world.published, world.automate(parts)).run(stop)
+    finally:
+        parts.close()
+        log.close()
+
+
+def watch_kafka(world: World, stop: threading.Event) -> None:
+    """As one of a group, over the log in Kafka."""
+    from monitor.kafka.compose import open_group_monitor
+
+    monitor = open_group_monitor(world)
+    try:
+        monitor.run(stop)
+    finally:
+        monitor.close()
 
 
 def read_settings(values: dict[str, Any]) -> MonitorSettings:
     """JSON has no tuples."""
-    return MonitorSettings(**{**values, "retrain_hook": tuple(values.get("retrain_hook", ()))})
+    tuples = {name: tuple(values.get(name, ())) for name in ("retrain_hook", "admin_urls")}
+    return MonitorSettings(**{**values, **tuples})
 
 
 if __name__ == "__main__":

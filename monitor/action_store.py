@@ -110,6 +110,31 @@ class ActionStore:
                 (state, json.dumps(merged), key),
             )
 
+    def may_begin(self, row: ActionRow) -> bool:
+        """Whether `begin` would store it."""
+        found = self.action(row.key)
+        if found is None:
+            return True
+        return found.state == REFUSED and abs(row.at_ns - found.at_ns) >= REFUSED_AGAIN_NS
+
+    def action(self, key: str) -> ActionRow | None:
+        row = self._db.execute(
+            f"SELECT {_COLUMNS} FROM actions WHERE key = ?",  # noqa: S608
+            (key,),
+        ).fetchone()
+        return _action(row) if row else None
+
+    def adopt(self, row: ActionRow) -> None:
+        """Take over what another monitor did; what is known here to have ended has ended."""
+        mine = self.action(row.key)
+        if mine is not None and mine.at_ns >= row.at_ns and mine.state not in UNFINISHED:
+            return
+        values = (row.key, row.model, row.action.value, row.at_ns, row.state, row.verdict)
+        self._db.execute(
+            f"INSERT OR REPLACE INTO actions ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
+            (*values, json.dumps(row.data)),
+        )
+
     def verdict_of(self, key: str) -> str:
         """The id of the verdict that an action came from; empty if there is none."""
         row = self._db.execute("SELECT verdict FROM actions WHERE key = ?", (key,)).fetchone()
@@ -152,6 +177,17 @@ class ActionStore:
                 "GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"
             )
         )
+
+
+def pack_action(row: ActionRow) -> bytes:
+    document = {name: getattr(row, name) for name in _COLUMNS.split(", ")}
+    return json.dumps({**document, "action": row.action.value}).encode()
+
+
+def unpack_action(data: bytes) -> ActionRow:
+    """Raises: ValueError, KeyError or TypeError when the bytes were not made by `pack_action`."""
+    document = json.loads(data)
+    return ActionRow(**{**document, "action": Action(document["action"])})
 
 
 def read_actions(path: Path, model: str, after_ns: int, limit: int) -> list[dict[str, Any]]:

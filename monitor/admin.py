@@ -3,13 +3,15 @@
 Laws:
 - a command carries its idempotency key, so sending it again is harmless; that is
   left to the caller, who stored the command first;
+- of several gateways any will do: the one that answered last is asked first, and the
+  next when it cannot be asked;
 - nothing here raises anything but AdminError.
 """
 
 import http.client
 import json
 import urllib.parse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +31,9 @@ class AdminRefused(AdminError):
 
 
 class AdminClient:
-    def __init__(self, base_url: str, token_path: Path) -> None:
-        parts = urllib.parse.urlsplit(base_url)
-        self._host, self._port = parts.hostname or "127.0.0.1", parts.port or 80
+    def __init__(self, base_urls: Sequence[str], token_path: Path) -> None:
+        """base_urls: of the gateways that may be asked; at least one."""
+        self._gateways = [urllib.parse.urlsplit(url) for url in base_urls]
         self._token_path = token_path
 
     def deployment(self, model: str) -> Deployment:
@@ -49,7 +51,28 @@ class AdminClient:
     def _call(
         self, method: str, path: str, body: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
-        connection = http.client.HTTPConnection(self._host, self._port, timeout=TIMEOUT_S)
+        failure = AdminError("no gateway is configured")
+        for gateway in list(self._gateways):
+            try:
+                return self._ask(gateway, method, path, body)
+            except AdminRefused:
+                raise
+            except AdminError as exc:
+                failure = exc
+                self._gateways.append(self._gateways.pop(0))
+        raise failure
+
+    def _ask(
+        self,
+        gateway: urllib.parse.SplitResult,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None,
+    ) -> dict[str, Any]:
+        host, secure = gateway.hostname or "127.0.0.1", gateway.scheme == "https"
+        port = gateway.port or (443 if secure else 80)
+        kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
+        connection = kind(host, port, timeout=TIMEOUT_S)
         try:
             token = self._token_path.read_text().strip()
             headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
@@ -58,7 +81,7 @@ class AdminClient:
             reply = connection.getresponse()
             return _parse(reply.status, reply.read(REPLY_BYTES_MAX))
         except (OSError, http.client.HTTPException) as exc:
-            raise AdminError(f"admin API at {self._host}:{self._port}: {exc}") from exc
+            raise AdminError(f"admin API at {host}:{port}: {exc}") from exc
         finally:
             connection.close()
 

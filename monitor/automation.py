@@ -7,6 +7,7 @@ Laws:
 - a gateway that cannot be reached delays actions and nothing else.
 """
 
+import contextlib
 import json
 import logging
 from collections.abc import Callable, Mapping
@@ -50,6 +51,35 @@ class Gateway(Protocol):
     def apply(self, command: Mapping[str, Any], wait_ms: int = 2000) -> dict[str, Any]: ...
 
 
+class Mandate(Protocol):
+    """The right to act on models, where several monitors might have it."""
+
+    @property
+    def fence(self) -> int:
+        """Commands carry it: the gateway refuses those of an older mandate; 0: they do not."""
+
+    def confirm(self) -> None:
+        """Raises: AdminError unless nobody else has the right now."""
+
+    def record(self, row: ActionRow) -> None:
+        """Keep it where the next one who has the right finds it.
+
+        Raises: AdminError when that cannot be done now; it is then done later.
+        """
+
+
+class SoleMandate:
+    """There is one monitor, and what it does is kept in its own file."""
+
+    fence = 0
+
+    def confirm(self) -> None:
+        pass
+
+    def record(self, row: ActionRow) -> None:
+        pass
+
+
 class Automation:
     """Mutable; owned by the monitor's main loop."""
 
@@ -65,7 +95,9 @@ class Automation:
         advance: bool,
         retrain_window_ns: int,
         clock: Callable[[], int],
+        mandate: Mandate | None = None,
     ) -> None:
+        self._mandate: Mandate = mandate or SoleMandate()
         self._store, self._actions = store, actions
         self._gateway, self._hooks, self._guards = gateway, hooks, guards
         self._rollback, self._advance = rollback, advance
@@ -192,11 +224,12 @@ class Automation:
         evidence = retrain_evidence(self._verdict(state), self._retrain_window_ns)
         data = {"digest": state.stable.digest, "evidence": evidence}
         if not self._hooks.configured:
-            self._actions.begin(self._row(key, state, Action.RETRAIN, DRY_RUN, data))
+            if not self._store_first(self._row(key, state, Action.RETRAIN, DRY_RUN, data)):
+                return None
             self._finish(key, DRY_RUN, {"outcome": "no retrain hook is configured"})
             reason = "would retrain, but no retrain hook is configured (dry run)"
             return self._add_note(state.model, f"{key}:note", reason, evidence)
-        if self._actions.begin(self._row(key, state, Action.RETRAIN, RUNNING, data)):
+        if self._store_first(self._row(key, state, Action.RETRAIN, RUNNING, data)):
             self._hooks.start(key, evidence)
         return None
 
@@ -267,8 +300,19 @@ class Automation:
         row = self._row(key, state, action, PENDING, data)
         if action is Action.ADVANCE:
             row = ActionRow(key, state.model, action, row.at_ns, PENDING, "", data)
-        if self._actions.begin(row):
+        if self._store_first(row):
             self._send(row)
+
+    def _store_first(self, row: ActionRow) -> bool:
+        """Whether it may be done now: it is stored here, and where a successor would look.
+
+        Raises: AdminError; nothing is stored then, or it is found unfinished.
+        """
+        if not self._actions.may_begin(row):
+            return False
+        self._mandate.confirm()
+        self._mandate.record(row)
+        return self._actions.begin(row)
 
     def _send_unfinished(self) -> None:
         for row in self._actions.unfinished():
@@ -278,7 +322,8 @@ class Automation:
     def _send(self, row: ActionRow) -> None:
         """Raises: AdminError when the gateway cannot be asked; the row stays pending."""
         try:
-            result = self._gateway.apply(row.data["command"])
+            self._mandate.confirm()
+            result = self._gateway.apply(self._fenced(row.data["command"]))
         except AdminRefused as exc:
             self._refused(row, str(exc))
             return
@@ -290,12 +335,21 @@ class Automation:
         self._finish(row.key, DONE, outcome)
         logger.info("%s: %s done", row.model, row.action.value)
 
+    def _fenced(self, command: Document) -> Document:
+        """A command under this mandate, whoever began it."""
+        fence = self._mandate.fence
+        return {**command, "fence": str(fence)} if fence else command
+
     def _finish(self, key: str, state: str, data: Document) -> None:
         """The verdict first: killed in between, an unfinished action is done again."""
         verdict = self._actions.verdict_of(key)
         if verdict:
             self._store.extend_verdict(verdict, {"action_state": state, **data})
         self._actions.finish(key, state, data)
+        row = self._actions.action(key)
+        if row is not None:
+            with contextlib.suppress(AdminError):
+                self._mandate.record(row)
 
     def _refused(self, row: ActionRow, reason: str) -> None:
         """Nothing has happened; if it is still wanted, it is decided afresh.
@@ -324,7 +378,7 @@ class Automation:
     def _send_notes(self) -> None:
         while self._notes:
             try:
-                self._gateway.apply(self._notes[0], wait_ms=0)
+                self._gateway.apply(self._fenced(self._notes[0]), wait_ms=0)
             except AdminRefused as exc:
                 logger.warning("a note was refused: %s", exc)
             self._notes.pop(0)

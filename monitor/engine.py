@@ -79,11 +79,16 @@ REREAD = 4096  # records at a time; more than there are partitions, so each has 
 NOWHERE = 1 << 62  # an offset beyond every record: "read nothing of this partition"
 
 
+class Unverifiable(Exception):
+    """Raised by a DecodeId that has no keys: whether an id is one of ours is unknown."""
+
+
 class LabelFate(StrEnum):
     """What became of a label; every label that was read has exactly one."""
 
     JOINED = "joined"
     MALFORMED = "malformed"  # the id is not one of ours
+    UNVERIFIED = "unverified"  # nobody here can tell
     ORPHAN = "orphan"  # no such row in the log
     DUPLICATE = "duplicate"
     CONTRADICTION = "contradiction"
@@ -133,7 +138,7 @@ class Counters:
         fates[fate.value] = fates.get(fate.value, 0) + 1
 
 
-def _ignored(stored: StoredRecord, reason: str) -> None:
+def ignore_undecodable(stored: StoredRecord, reason: str) -> None:
     """What becomes of records that cannot be decoded, where nobody wants them."""
 
 
@@ -149,7 +154,7 @@ class Engine:
         *,
         load_page: Callable[[PageKey], bytes | None],
         partitions: Sequence[str] = (),
-        on_undecodable: Callable[[StoredRecord, str], None] = _ignored,
+        on_undecodable: Callable[[StoredRecord, str], None] = ignore_undecodable,
         state: bytes | None = None,
     ) -> None:
         """partitions: all of `log`, where they are fixed and shared by producers; empty:
@@ -426,10 +431,9 @@ class Engine:
         self, model: str, arrived: ArrivedLabel, up_to: int | None
     ) -> tuple[LabelFate, Outcome | None]:
         label = arrived.label
-        try:
-            request = self._decode_id(label.prediction_id)
-        except InvalidPredictionId:
-            return LabelFate.MALFORMED, None
+        request = self._request(label.prediction_id)
+        if isinstance(request, LabelFate):
+            return request, None
         sequence = request.sequence + label.row
         mark = self.book.mark(request.producer, sequence, label.value)
         if mark is not Mark.FIRST:
@@ -450,11 +454,25 @@ class Engine:
         outcome = Outcome(rows.digest, int(rows.ts_ns[place]), error, is_number)
         return LabelFate.JOINED, outcome
 
+    def _request(self, prediction_id: str) -> PredictionId | LabelFate:
+        try:
+            return self._decode_id(prediction_id)
+        except InvalidPredictionId:
+            return LabelFate.MALFORMED
+        except Unverifiable:
+            return LabelFate.UNVERIFIED
+
     # -- storing -------------------------------------------------------------------
 
     def consumed(self) -> Consumed:
         """What to publish as this group's position."""
         return self._tally.consumed()
+
+    def seen_share(self) -> float | None:
+        """The share of the live windows' rows that are in the statistics; None: there are none."""
+        seen = [state.seen.live for state in self.models.values()]
+        rows, lost = (sum(int(item[place]) for item in seen) for place in (0, 1))
+        return rows / (rows + lost) if rows + lost else None
 
     @property
     def open_rows(self) -> int:

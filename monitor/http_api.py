@@ -92,7 +92,8 @@ class Handler(BaseHTTPRequestHandler):
             self._json(400, {"error": str(exc)})
             return
         try:
-            blocks, verdicts, actions = read_history(self.server.database, model, after_ns, limit)
+            database = self.server.published.snapshot.databases.get(model, self.server.database)
+            blocks, verdicts, actions = read_history(database, model, after_ns, limit)
         except sqlite3.Error as exc:
             self._json(503, {"error": f"history is not at hand: {exc}"})
             return

@@ -1,7 +1,8 @@
 """What the main loop shows to the HTTP threads: one immutable snapshot, replaced whole."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -16,14 +17,37 @@ def _none() -> Mapping[str, Any]:
 
 
 @dataclass(frozen=True, slots=True)
+class Shown:
+    """What one task shows; `databases`: where the history of each model is."""
+
+    overall: Document
+    models: Mapping[str, Document]
+    effects: Mapping[str, list[Effect]]
+    databases: Mapping[str, Path]
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """models: state documents; effects: per model, for the features' histograms."""
 
     ready: bool = False
-    at_ns: int = 0
     overall: Mapping[str, Any] = field(default_factory=_none)
     models: Mapping[str, Document] = field(default_factory=_none)
     effects: Mapping[str, list[Effect]] = field(default_factory=_none)
+    databases: Mapping[str, Path] = field(default_factory=_none)
+
+    @classmethod
+    def of(
+        cls, shown: Sequence[Shown], *, ready: bool, more: Mapping[str, Any] = MappingProxyType({})
+    ) -> "Snapshot":
+        """All tasks in one; more: goes with what is said of the monitor as a whole."""
+        return cls(
+            ready,
+            {**_sum([item.overall for item in shown]), **more},
+            {name: document for item in shown for name, document in item.models.items()},
+            {name: found for item in shown for name, found in item.effects.items()},
+            {name: path for item in shown for name, path in item.databases.items()},
+        )
 
     def feature(self, model: str, name: str) -> Document | None:
         """A feature's (or prediction's) histograms; None when there is no such feature."""
@@ -31,6 +55,27 @@ class Snapshot:
             if effect.feature.name == name:
                 return feature_document(effect)
         return None
+
+
+# Of several tasks the one that is furthest behind is shown; of the rest, the sum.
+_WORST = {"watermark_ns": min, "frontier_ns": min, "lag_s": max, "at_ns": max}
+
+
+def _sum(documents: Sequence[Document]) -> Document:
+    if len(documents) <= 1:
+        return documents[0] if documents else {}
+    slowest = min(documents, key=lambda item: item["watermark_ns"] or 0)
+    merged: Document = dict(slowest)
+    for name, value in slowest.items():
+        values = [document[name] for document in documents]
+        if name in _WORST:
+            known = [item for item in values if item is not None]
+            merged[name] = _WORST[name](known) if known else None
+        elif isinstance(value, int):
+            merged[name] = sum(values)
+        elif isinstance(value, list):
+            merged[name] = [item for part in values for item in part]
+    return merged
 
 
 @dataclass(slots=True)

@@ -32,3 +32,12 @@ class MonitorSettings:
     window_blocks: int = 40  # live distributions show the last one to two windows
     recent_change_s: float = 1800.0  # so young a stable version is under suspicion itself
     lag_max_s: float = 30.0  # statistics older than this are not acted on
+    admin_urls: tuple[str, ...] = ()  # of gateways; any takes commands. Empty: this machine's
+    admin_token_file: str = ""  # empty: that of this state directory
+    instance: str = ""  # on Kafka: this one's name, kept over restarts. Empty: from the host
+    session_s: float = 30.0  # on Kafka: a monitor that is gone for so long loses its partitions
+    silence_s: float = 60.0  # on Kafka: a gateway that is silent for so long holds nothing back
+    shipping_s: float = (
+        2.0  # on Kafka: extra wait after the watermark, for a gateway's first records
+    )
+    handover_s: float = 30.0  # on Kafka: how often the state is put where a successor finds it

@@ -8,7 +8,7 @@ was done about it lies apart, in `monitor.action_store`.
 import json
 import sqlite3
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from monitor.core.label_book import PAGES_MAX, PageKey
 from monitor.database import open_database, transaction
 
 FORMAT = 4
+BLOCKS_HANDED = 300  # per model, to whoever takes a partition over: five minutes of 1 s blocks
 BLOCKS_KEPT = 100_000  # per model: 28 h of 1 s blocks
 VERDICTS_KEPT = 10_000
 PRUNE_EVERY = 512  # commits
@@ -40,6 +41,7 @@ CREATE TABLE IF NOT EXISTS label_pages (
 CREATE TABLE IF NOT EXISTS profiles (
   model TEXT NOT NULL, digest TEXT NOT NULL, data BLOB, PRIMARY KEY (model, digest)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS claim (id INTEGER PRIMARY KEY CHECK (id = 0), epoch INTEGER NOT NULL);
 """
 
 
@@ -63,6 +65,7 @@ class Store:
         meta = {"format": str(FORMAT), "fingerprint": fingerprint}
         self._db = open_database(path, SCHEMA, meta, synchronous="NORMAL")
         self._commits = 0
+        self._touched: set[str] | None = None  # parts since `changes`; None: it was never called
 
     def close(self) -> None:
         self._db.close()
@@ -105,6 +108,8 @@ class Store:
             if self._commits % PRUNE_EVERY == 0:
                 _prune(db)
         self._commits += 1
+        if self._touched is not None:
+            self._touched |= {_page_part(producer, page) for producer, page in pages}
 
     def label_page(self, key: PageKey) -> bytes | None:
         row = self._db.execute(
@@ -121,6 +126,8 @@ class Store:
 
     def keep_profile(self, model: str, digest: str, data: bytes | None) -> None:
         self._db.execute("INSERT OR IGNORE INTO profiles VALUES (?, ?, ?)", (model, digest, data))
+        if self._touched is not None:
+            self._touched.add(_profile_part(model, digest))
 
     # -- the automation's side -----------------------------------------------------
 
@@ -148,6 +155,91 @@ class Store:
             raise KeyError(id)
         found: dict[str, Any] = json.loads(row[0])
         return found
+
+    # -- handing over --------------------------------------------------------------
+
+    def epoch(self) -> int:
+        """Of the claim under which this state came about; 0: of none."""
+        row = self._db.execute("SELECT epoch FROM claim").fetchone()
+        return int(row[0]) if row else 0
+
+    def claimed(self, epoch: int) -> None:
+        """The state goes on under a new claim."""
+        self._db.execute("INSERT OR REPLACE INTO claim VALUES (0, ?)", (epoch,))
+
+    def changes(self, standing: Collection[str]) -> tuple[dict[str, bytes], set[str]]:
+        """What was stored, in named parts: those that may have changed since the last call, and
+        the names of all. After a failure to write them, call `changes_lost`.
+
+        standing: ids of the verdicts that are needed to go on.
+        """
+        pages = self._db.execute("SELECT producer, page FROM label_pages").fetchall()
+        profiles = self._db.execute("SELECT model, digest FROM profiles").fetchall()
+        found: dict[str, bytes] = {"engine": self.state() or b""}
+        found["recent"] = json.dumps(self._recent(standing)).encode()
+        present = set(found)
+        for key in pages:
+            present.add(name := _page_part(*key))
+            if self._touched is None or name in self._touched:
+                found[name] = self.label_page(key) or b""
+        for model, digest in profiles:
+            present.add(name := _profile_part(model, digest))
+            if self._touched is None or name in self._touched:
+                data = self.profile(model, digest)[1]
+                found[name] = b"" if data is None else b"+" + data
+        self._touched = set()
+        return found, present
+
+    def changes_lost(self) -> None:
+        """The next `changes` has everything."""
+        self._touched = None
+
+    def inherit(self, parts: Mapping[str, bytes], epoch: int) -> None:
+        """Put what another monitor stored in place of all of this, in one transaction.
+
+        Raises: ValueError or KeyError when it is not what `changes` gives.
+        """
+        recent = json.loads(parts["recent"])
+        with transaction(self._db) as db:
+            for table in ("state", "blocks", "verdicts", "label_pages", "profiles"):
+                db.execute(f"DELETE FROM {table}")  # noqa: S608
+            db.execute("INSERT INTO state VALUES (0, ?)", (parts["engine"],))
+            db.execute("INSERT OR REPLACE INTO claim VALUES (0, ?)", (epoch,))
+            db.executemany("INSERT INTO blocks VALUES (?, ?, ?, ?, ?)", recent["blocks"])
+            db.executemany("INSERT INTO verdicts VALUES (?, ?, ?, ?)", recent["verdicts"])
+            for name, data in parts.items():
+                kind, _, rest = name.partition("/")
+                if kind == "page":
+                    producer, page = rest.split("/")
+                    row = (producer, int(page), time.time_ns(), data)
+                    db.execute("INSERT INTO label_pages VALUES (?, ?, ?, ?)", row)
+                elif kind == "profile":
+                    digest, model = rest.split("/", 1)
+                    profile = data[1:] if data else None
+                    db.execute("INSERT INTO profiles VALUES (?, ?, ?)", (model, digest, profile))
+
+    def _recent(self, standing: Collection[str]) -> dict[str, Any]:
+        blocks = []
+        for (model,) in self._db.execute("SELECT DISTINCT model FROM blocks").fetchall():
+            blocks += self._db.execute(
+                "SELECT model, start_ns, stable_rows, candidate_rows, data FROM blocks "
+                "WHERE model = ? ORDER BY start_ns DESC LIMIT ?",
+                (model, BLOCKS_HANDED),
+            ).fetchall()
+        verdicts = []
+        for verdict in sorted(standing):
+            verdicts += self._db.execute(
+                "SELECT id, model, start_ns, data FROM verdicts WHERE id = ?", (verdict,)
+            ).fetchall()
+        return {"blocks": blocks, "verdicts": verdicts}
+
+
+def _page_part(producer: str, page: int) -> str:
+    return f"page/{producer}/{page}"
+
+
+def _profile_part(model: str, digest: str) -> str:
+    return f"profile/{digest}/{model}"
 
 
 def read_history(

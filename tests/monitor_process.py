@@ -137,15 +137,19 @@ class Home:
 class Process:
     """`python -m monitor` on a home; `settings` as in driftgate.toml."""
 
-    def __init__(self, home: Home, admin: Admin, settings: MonitorSettings) -> None:
+    def __init__(
+        self, home: Home, admin: Admin, settings: MonitorSettings, **document: Any
+    ) -> None:
+        """document: over what is made of the rest."""
         self.home = home
         self.document = {
             "state_dir": str(home.path),
             "registry_dir": str(home.path / "registry"),
             "model_repository": "",
-            "admin_url": admin.url,
+            "admin_urls": [admin.url],
             "admin_token_path": str(home.path / "admin.token"),
             "monitor": asdict(settings),
+            **document,
         }
         self.process: subprocess.Popen[bytes] | None = None
 

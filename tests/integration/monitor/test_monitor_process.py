@@ -182,7 +182,7 @@ def test_an_unreachable_gateway_does_not_stop_the_statistics(home: Home, admin: 
     world.candidate, world.weight, world.rollout = BAD, 0.2, "r1"
     world.run(60)
     process = Process(home, admin, SETTINGS)
-    process.document["admin_url"] = "http://127.0.0.1:9"
+    process.document["admin_urls"] = ["http://127.0.0.1:9"]
     process.start()
     try:
         wait_for("everything was read", lambda: has_read(process, world.sent))

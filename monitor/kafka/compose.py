@@ -1,0 +1,50 @@
+"""From the configuration document to a monitor of a group."""
+
+import socket
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from eventlog.settings import KafkaSettings
+from monitor.kafka.group_monitor import GroupMonitor, Place
+from monitor.kafka.membership import Member
+from monitor.kafka.shared_ids import SharedIds
+from monitor.service import core_settings
+from monitor.settings import MonitorSettings
+
+if TYPE_CHECKING:
+    from monitor.__main__ import World
+
+
+def open_group_monitor(world: "World") -> GroupMonitor:
+    settings = world.settings
+    kafka = KafkaSettings(**world.document["kafka"])
+    # Rows come by way of shippers, whose ways differ.
+    lateness_s = max(settings.lateness_s, settings.shipping_s)
+    ids = SharedIds(world.state_dir)
+    ids.known  # noqa: B018 - says at the start when there are no keys
+    return GroupMonitor(
+        Place(
+            world.document["bootstrap"],
+            kafka,
+            member(settings, kafka, world.state_dir),
+            world.home / "partitions",
+            settings.handover_s,
+        ),
+        core_settings(replace(settings, lateness_s=lateness_s)),
+        ids,
+        world.source,
+        world.automate,
+        world.published,
+    )
+
+
+def member(settings: MonitorSettings, kafka: KafkaSettings, state_dir: Path) -> Member:
+    """Two monitors of one host have state directories of their own, and so two names."""
+    folder = sha256(str(state_dir.absolute()).encode()).hexdigest()[:6]
+    return Member(
+        f"{kafka.namespace}-monitor",
+        settings.instance or f"{socket.gethostname()}-{folder}",
+        settings.session_s,
+    )

@@ -1,0 +1,174 @@
+"""The compacted topic through which partitions are handed over: `core/handover.py` on Kafka.
+
+Laws:
+- every call is bounded in time and raises Unavailable when Kafka cannot do it now;
+- what was written is acknowledged by every replica in sync before a call returns;
+- a producer that failed is replaced. It is not idempotent: a key written twice is
+  written once, and it ends when it is told to.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import CancelledError
+from contextlib import suppress
+from typing import Any, TypeVar
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from eventlog.kafka.connect import client_arguments
+from eventlog.kafka.event_loop import EventLoop
+from eventlog.kafka.failure import Unavailable, sentence
+from eventlog.settings import KafkaSettings
+from monitor.core.handover import CLAIM, Entry, HandedOver, claim_entry
+
+READ_S = 120.0  # for all that a partition of it holds
+CLOSE_S = 3.0
+POLL_MS = 500
+WRITE_BYTES = 8 * 1024 * 1024  # on their way at once
+T = TypeVar("T")
+
+
+class HandoverTopic:
+    """For use by one thread."""
+
+    def __init__(self, bootstrap: str, settings: KafkaSettings, topic: str) -> None:
+        self._bootstrap, self._settings, self._topic = bootstrap, settings, topic
+        self._patience_s = 2 * settings.request_timeout_s
+        self._loop = EventLoop("monitor-handover")
+        self._producer: AIOKafkaProducer | None = None
+        self._consumer: AIOKafkaConsumer | None = None
+        self._known: dict[int, int] = {}  # partition -> beyond it nothing has been looked at
+
+    def claim(self, number: int, owner: str) -> HandedOver:
+        """Own partition `number` from now on; returns all that was there, the claim included.
+
+        Raises: Unavailable.
+        """
+        return self._run(self._claim(number, owner), READ_S)
+
+    def write(self, number: int, entries: Sequence[Entry]) -> None:
+        """Raises: Unavailable; some may be there."""
+        self._run(self._write(number, entries), self._patience_s)
+
+    def newest_claim(self, number: int, epoch: int) -> int:
+        """The epoch of the newest claim, `epoch` if nobody claimed since. Raises: Unavailable."""
+        return self._run(self._newest_claim(number, epoch), self._patience_s)
+
+    def close(self) -> None:
+        self._loop.end(self._stop, CLOSE_S)
+
+    # -- in the loop ---------------------------------------------------------------
+
+    async def _claim(self, number: int, owner: str) -> HandedOver:
+        offset = await self._send(number, [claim_entry(owner)])
+        found = HandedOver()
+        await self._read(number, None, offset + 1, found.add)
+        self._known[number] = offset + 1
+        return found
+
+    async def _write(self, number: int, entries: Sequence[Entry]) -> None:
+        group: list[Entry] = []
+        size = 0
+        for entry in entries:
+            group.append(entry)
+            size += len(entry[1] or b"")
+            if size >= WRITE_BYTES:
+                await self._send(number, group)
+                group, size = [], 0
+        if group:
+            await self._send(number, group)
+
+    async def _newest_claim(self, number: int, epoch: int) -> int:
+        newest = epoch
+
+        def look(offset: int, key: str, value: bytes | None) -> None:
+            nonlocal newest
+            if key == CLAIM and value is not None:
+                newest = max(newest, offset + 1)
+
+        consumer = await self._reader()
+        partition = TopicPartition(self._topic, number)
+        end = (await consumer.end_offsets([partition]))[partition]
+        start = self._known.get(number, 0)
+        if end > start:  # not all of it is what this monitor wrote
+            await self._read(number, start, end, look)
+            if newest == epoch:
+                self._known[number] = end
+        return newest
+
+    async def _send(self, number: int, entries: Sequence[Entry]) -> int:
+        """The last offset. Own entries that follow each other need not be looked at later."""
+        if self._producer is None:
+            producer = AIOKafkaProducer(
+                **client_arguments(self._bootstrap, self._settings),
+                acks="all",
+                compression_type="zstd",
+                max_batch_size=1024 * 1024,
+                max_request_size=self._settings.message_bytes_max + 64 * 1024,
+            )
+            self._producer = producer
+            await producer.start()
+        futures = [
+            await self._producer.send(self._topic, value, key.encode(), number)
+            for key, value in entries
+        ]
+        offset = -1
+        for future in futures:
+            offset = (await future).offset
+            if self._known.get(number) == offset:
+                self._known[number] = offset + 1
+        return offset
+
+    async def _reader(self) -> AIOKafkaConsumer:
+        if self._consumer is None:
+            consumer = AIOKafkaConsumer(
+                **client_arguments(self._bootstrap, self._settings),
+                enable_auto_commit=False,
+                auto_offset_reset="earliest",
+            )
+            self._consumer = consumer
+            await consumer.start()
+        return self._consumer
+
+    async def _read(
+        self,
+        number: int,
+        start: int | None,
+        end: int,
+        each: Callable[[int, str, bytes | None], None],
+    ) -> None:
+        """Every entry from `start` (None: the first) up to `end`."""
+        consumer, partition = await self._reader(), TopicPartition(self._topic, number)
+        consumer.assign([partition])
+        if start is None:
+            start = (await consumer.beginning_offsets([partition]))[partition]
+        consumer.seek(partition, start)
+        while await consumer.position(partition) < end:
+            batch = await consumer.getmany(partition, timeout_ms=POLL_MS)
+            for message in batch.get(partition, ()):
+                if message.offset < end and message.key is not None:
+                    each(message.offset, message.key.decode("utf-8", "replace"), message.value)
+
+    def _run(self, coroutine: Coroutine[Any, Any, T], timeout_s: float) -> T:
+        try:
+            return self._loop.submit(self._bounded(coroutine, timeout_s)).result()
+        except (CancelledError, RuntimeError):
+            raise Unavailable("kafka: this end was closed") from None
+
+    async def _bounded(self, coroutine: Coroutine[Any, Any, T], timeout_s: float) -> T:
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await coroutine
+        except (OSError, KafkaError) as error:
+            await self._stop()
+            raise Unavailable(f"kafka topic {self._topic}: {sentence(error)}") from error
+
+    async def _stop(self) -> None:
+        clients = (self._producer, self._consumer)
+        self._producer = self._consumer = None
+        for client in clients:
+            if client is not None:
+                with suppress(Exception):  # it is given up either way
+                    async with asyncio.timeout(CLOSE_S / 3):
+                        await client.stop()

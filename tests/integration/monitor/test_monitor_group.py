@@ -1,0 +1,294 @@
+"""Monitors as a group on a real broker: each partition has one owner, and goes on unchanged."""
+
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+
+from eventlog import MemoryLog, Record
+from eventlog.core.kafka_message import Message
+from eventlog.core.marks import heartbeat_record
+from eventlog.kafka.event_loop import EventLoop
+from eventlog.kafka.log import KafkaLog
+from eventlog.kafka.sender import Addressed, Sender
+from eventlog.kafka.topics import partition_of
+from monitor.kafka.handover_topic import HandoverTopic
+from monitor.kafka.ownership import NotOwner, Ownership
+from monitor.service import core_settings
+from monitor.settings import MonitorSettings
+from monitor.task import Parts, open_parts
+from registry_client import open_source
+from tests.broker.topics import make_topics, read_topic, run, settings_for_test
+from tests.monitor_process import Admin, Home, Process, wait_for
+from tests.monitor_world import BLOCK_NS, MODEL, START_NS, Traffic, Version
+
+GOOD, BAD = Version("1"), Version("2", accuracy=0.5)
+SETTINGS = MonitorSettings(
+    port=0, tolerance=0.05, loss_tolerance=0.03, rows_min=100, lag_max_s=1e12, window_blocks=20,
+    session_s=6.0, handover_s=1.0,
+)  # fmt: skip
+
+
+class Cluster:
+    """Topics of their own, a registry and keys that all monitors share, and what is sent."""
+
+    def __init__(self, address: str, path: Path, partitions: int = 3) -> None:
+        self.address, self.path = address, path
+        self.kafka = settings_for_test(partitions=partitions)
+        self.topics = make_topics(address, self.kafka)
+        run(self._make_others())
+        self.first = Home(path / "first", GOOD, BAD)
+        self.log = KafkaLog(address, self.kafka)
+        self.number = partition_of(MODEL, partitions)
+
+    async def _make_others(self) -> None:
+        admin = AIOKafkaAdminClient(bootstrap_servers=self.address)
+        await admin.start()
+        try:
+            compacted = {"cleanup.policy": "compact"}
+            answer = await admin.create_topics(
+                [
+                    NewTopic(
+                        self.topics.monitor, self.kafka.partitions, 1, topic_configs=compacted
+                    ),
+                    NewTopic(self.topics.dead_letters, 1, 1),
+                ]
+            )
+            assert all(code == 0 for _, code, *_ in answer.topic_errors), answer
+        finally:
+            await admin.close()
+
+    def home(self, name: str, *, keys: bool = True) -> Home:
+        """Another machine's state directory."""
+        home = Home(self.path / name)
+        (home.path / "id.keys").unlink()
+        if keys:
+            shutil.copy(self.first.path / "id.keys", home.path)
+        return home
+
+    def monitor(self, home: Home, admin: Admin, **settings: Any) -> Process:
+        return Process(
+            home,
+            admin,
+            replace(SETTINGS, instance=home.path.name, **settings),
+            registry_dir=str(self.first.path / "registry"),
+            bootstrap=self.address,
+            kafka=asdict(self.kafka),
+        )
+
+    def append(self, log: object, producer: str, records: list[Record]) -> None:
+        self.log.append([self.first._with_digest(record) for record in records])
+
+    def traffic(self, **fields: Any) -> Traffic:
+        traffic = Traffic(MemoryLog(), append=self.append, stable=GOOD, **fields)
+        self.log.append([heartbeat_record(name, 0, START_NS) for name in traffic.producers])
+        return traffic
+
+    def uninterrupted(self) -> Parts:
+        """What one engine makes of all that was sent, in one go."""
+        log = KafkaLog(self.address, self.kafka, only={self.number})
+        lateness = replace(SETTINGS, lateness_s=SETTINGS.shipping_s)
+        parts = open_parts(
+            self.path / "uninterrupted" / "monitor.db",
+            core_settings(lateness),
+            log,
+            self.first.ids.decode,
+            open_source(self.first.path / "registry", ""),
+            partitions=(f"predictions/{self.number}", f"labels/{self.number}"),
+        )
+        while parts.engine.read(1000):
+            parts.engine.close_blocks(lambda closed: None)
+        log.close()
+        return parts
+
+    def stored(self, home: Home) -> bytes:
+        path = home.path / "monitor" / "partitions" / str(self.number) / "monitor.db"
+        with closing(sqlite3.connect(path)) as database:
+            return bytes(database.execute("SELECT data FROM state").fetchone()[0])
+
+
+@pytest.fixture
+def cluster(kafka: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    found = Cluster(kafka, tmp_path)
+    monkeypatch.setattr("tests.monitor_world.CODEC", found.first.ids)
+    yield found
+    found.log.close()
+
+
+@pytest.fixture
+def admin() -> Iterator[Admin]:
+    found = Admin()
+    yield found
+    found.close()
+
+
+def partitions_of(process: Process) -> list[int]:
+    state = process.state()
+    if not state or "kafka" not in state:
+        return []
+    return [item["number"] for item in state["kafka"]["partitions"]]
+
+
+def rows_of(process: Process) -> int:
+    state = process.state()
+    return state["models"].get(MODEL, {}).get("rows", 0) if state else 0
+
+
+def test_killed_in_the_middle_of_a_window_it_is_succeeded_by_another_bit_for_bit(
+    cluster: Cluster, admin: Admin
+) -> None:
+    other_admin = Admin()  # another gateway of the same deployment
+    traffic = cluster.traffic(rows_per_block=60)
+    homes = [cluster.home("a"), cluster.home("b")]
+    monitors = [cluster.monitor(home, admin) for home in homes]
+    try:
+        monitors[0].start()
+        wait_for("the first owns all", lambda: len(partitions_of(monitors[0])) == 3)
+        monitors[1].start()
+        wait_for(
+            "they share the partitions",
+            lambda: (
+                all(partitions_of(m) for m in monitors)
+                and sum(len(partitions_of(m)) for m in monitors) == 3
+            ),
+        )
+        owner = next(m for m in monitors if cluster.number in partitions_of(m))
+        other = next(m for m in monitors if m is not owner)
+        traffic.run(15)
+        traffic.candidate, traffic.weight, traffic.rollout = BAD, 0.2, "r1"
+        traffic.run(10)
+        # Past the last thing that it handed over, and in the middle of a window of 20 blocks.
+        wait_for("the owner has read a good part", lambda: rows_of(owner) > 12 * 60)
+        owner.kill()
+        traffic.run(35)
+        traffic.end()
+        admin.deployment = {
+            "model": MODEL, "generation": "7", "phase": "PROGRESSING", "weight": 20,
+            "rollout": "r1", "stable": {"digest": cluster.first.digests["1"]},
+            "candidate": {"digest": cluster.first.digests["2"]},
+            "changed_ns": str(START_NS + 15 * BLOCK_NS),
+        }  # fmt: skip
+        wait_for("the other owns all", lambda: len(partitions_of(other)) == 3)
+        parts = cluster.uninterrupted()
+        expected = parts.engine.models[MODEL]
+        assert expected.rows > 50 * 60
+        wait_for("it has read all", lambda: rows_of(other) == expected.rows)
+        wait_for("the candidate is rolled back", lambda: "ROLLBACK" in admin.verbs())
+        assert other.stop() == 0
+        assert cluster.stored(other.home) == parts.engine.to_bytes()
+        parts.close()
+        rollbacks = [c for c in admin.commands if c["verb"] == "ROLLBACK"]
+        assert len({c["id"] for c in rollbacks}) == 1
+        assert int(rollbacks[-1]["fence"]) > 0
+    finally:
+        other_admin.close()
+        for monitor in monitors:
+            if monitor.process is not None and monitor.process.poll() is None:
+                monitor.kill()
+
+
+def test_a_monitor_that_comes_back_goes_on_from_its_own_file(
+    cluster: Cluster, admin: Admin
+) -> None:
+    traffic = cluster.traffic(rows_per_block=60)
+    monitor = cluster.monitor(cluster.home("a"), admin)
+    monitor.start()
+    try:
+        traffic.run(10)
+        wait_for("it has read", lambda: rows_of(monitor) > 0)
+        monitor.kill()
+        traffic.run(10)
+        monitor.start()
+        wait_for("it has read on", lambda: rows_of(monitor) == 60 * 18)
+        state = monitor.state()
+        assert state is not None
+        found = next(p for p in state["kafka"]["partitions"] if p["number"] == cluster.number)
+        assert found["from"] == "its own file"
+        assert found["lag_s"] > 0
+        assert state["kafka"]["label_keys"]
+        assert b"driftgate_monitor_partition_epoch" in monitor.get("/metrics")[1]
+    finally:
+        monitor.stop()
+
+
+def test_without_the_gateways_keys_labels_are_unverified_and_that_is_said(
+    cluster: Cluster, admin: Admin
+) -> None:
+    traffic = cluster.traffic(rows_per_block=60)
+    monitor = cluster.monitor(cluster.home("a", keys=False), admin)
+    monitor.start()
+    try:
+        traffic.run(10)
+        wait_for("it has read", lambda: rows_of(monitor) == 60 * 8)
+        state = monitor.state()
+        assert state is not None
+        assert not state["kafka"]["label_keys"]
+        assert set(state["models"][MODEL]["labels"]) == {"unverified"}
+        assert "labels cannot be verified" in monitor.said()
+    finally:
+        monitor.stop()
+
+
+def test_poison_goes_to_the_dead_letters_and_the_partition_goes_on(
+    cluster: Cluster, admin: Admin
+) -> None:
+    traffic = cluster.traffic(rows_per_block=60)
+    traffic.run(5)
+    send_poison(cluster, 500)
+    traffic.run(5)
+    monitor = cluster.monitor(cluster.home("a"), admin)
+    monitor.start()
+    try:
+        wait_for("it has read all", lambda: rows_of(monitor) == 60 * 8)
+        state = wait_for("it says so", lambda: poisoned(monitor, 500))
+        assert state["models"][MODEL]["verdict"] == "blind"
+        assert state["models"][MODEL]["seen_share"] < 0.95
+    finally:
+        monitor.stop()
+    letters = read_topic(cluster.address, cluster.topics.dead_letters)
+    assert len(letters) == 500
+    headers = {name: value.decode() for name, value in letters[0].headers}
+    assert headers["dlq.topic"] == cluster.topics.predictions
+    assert headers["dlq.partition"] == str(cluster.number)
+    offsets = sorted(int(dict(letter.headers)["dlq.offset"]) for letter in letters)
+    assert offsets == list(range(offsets[0], offsets[0] + 500))
+    assert "header" in headers["dlq.reason"]
+    assert letters[0].value == b"poison"
+
+
+def poisoned(monitor: Process, count: int) -> dict[str, Any] | None:
+    state = monitor.state()
+    return state if state and state["kafka"]["dead_letters"] == count else None
+
+
+def send_poison(cluster: Cluster, count: int) -> None:
+    loop, sender = EventLoop("poison"), Sender(cluster.address, cluster.kafka)
+    message = Message(None, b"poison", (), 1)
+    messages = [Addressed(cluster.topics.predictions, cluster.number, message)] * count
+    loop.submit(sender.send_messages(messages)).result(60)
+    loop.end(lambda: sender.close(2), 3)
+
+
+def test_an_owner_learns_that_it_is_none_before_it_acts(cluster: Cluster) -> None:
+    topics = [
+        HandoverTopic(cluster.address, cluster.kafka, cluster.topics.monitor) for _ in range(2)
+    ]
+    try:
+        old = Ownership(topics[0], 1, "old")
+        old.confirm()
+        new = Ownership(topics[1], 1, "new")
+        assert new.fence > old.fence
+        new.confirm()
+        with pytest.raises(NotOwner):
+            old.confirm()
+        assert old.lost
+        new.confirm()
+    finally:
+        for topic in topics:
+            topic.close()
