@@ -20,6 +20,7 @@ _ABOVE_ZERO = frozenset(
         *("monitor.retrain_window_s", "monitor.coarse_edges", "monitor.window_blocks"),
         *("kafka.partitions", "kafka.request_timeout_s", "kafka.batch_bytes"),
         *("kafka.message_bytes_max", "monitor.lag_max_s"),
+        *("monitor.session_s", "monitor.silence_s", "monitor.handover_s"),
     }
 )
 _SHARES = frozenset(

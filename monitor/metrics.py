@@ -51,11 +51,24 @@ ARM_ROWS = Entry("arm_rows", "Rows of an arm since its version took it.", ("mode
 OPEN_ROWS = Entry("open_rows", "Rows and labels in blocks that are not over.")
 LAG = Entry("lag_seconds", "Age of the newest statistics, by the records' time.")
 PRODUCERS = Entry("producers_live", "Producers that have not ended.")
+SILENT = Entry("producers_silent", "Producers without an end that hold nothing back any more.")
+PASSED_OVER = Entry("records_passed_over", "Records that a partition does not hold.", (), True)
+SEEN = Entry("seen_ratio", "Share of the rows that the statistics hold.", ("model",))
+PARTITION_EPOCH = Entry("partition_epoch", "Epoch of this monitor's claim.", ("partition",))
+PARTITION_LAG = Entry("partition_lag_seconds", "As lag_seconds, of one.", ("partition",))
+PARTITION_POSITION = Entry("partition_position", "Offset that is read next.", ("partition",))
+PARTITION_SEEN = Entry("partition_seen_ratio", "As seen_ratio, of one.", ("partition",))
+POISON = Entry("poison", "Messages that are no records.", ("partition",), True)
+PARTITIONS = Entry("partitions_owned", "Partitions that this monitor owns.")
+REBALANCES = Entry("rebalances", "Times that the group gave out its partitions.", (), True)
+DEAD_LETTERS = Entry("dead_letters", "Dead letters by what became of them.", ("fate",), True)
 ACTIONS = Entry("actions", "Actions by where they stand.", ("model", "action", "state"))
 
 CATALOGUE = (
     BLOCKS, ROWS, LOST, LATE, DUPLICATES, UNDECODABLE, LABELS, VERDICT, EVIDENCE, GROUP_EVIDENCE,
     THRESHOLD, LOSS, EFFECT, ARM_ROWS, OPEN_ROWS, LAG, PRODUCERS, ACTIONS,
+    SILENT, PASSED_OVER, SEEN, PARTITION_EPOCH, PARTITION_LAG, PARTITION_POSITION, PARTITION_SEEN,
+    POISON, PARTITIONS, REBALANCES, DEAD_LETTERS,
 )  # fmt: skip
 
 
@@ -100,11 +113,33 @@ def _samples(snapshot: Snapshot) -> dict[Entry, list[Sample]]:
         LAG: [((), overall.get("lag_s", 0.0))],
         PRODUCERS: [((), overall.get("producers_live", 0))],
         ACTIONS: [((m, a, s), count) for m, a, s, count in overall.get("actions", ())],
+        SILENT: [((), overall.get("producers_silent", 0))],
+        PASSED_OVER: [((), overall.get("passed_over", 0))],
+        **(_group_samples(overall["kafka"]) if "kafka" in overall else {}),
     }
     for model, document in snapshot.models.items():
         for entry, samples in _model_samples(model, document).items():
             found.setdefault(entry, []).extend(samples)
     return found
+
+
+def _group_samples(kafka: Mapping[str, Any]) -> dict[Entry, list[Sample]]:
+    partitions = [((str(item["number"]),), item) for item in kafka["partitions"]]
+    letters = (("sent", "dead_letters"), ("dropped", "dead_letters_dropped"))
+    return {
+        PARTITIONS: [((), len(partitions))],
+        REBALANCES: [((), kafka["rebalances"])],
+        DEAD_LETTERS: [((fate,), kafka[name]) for fate, name in letters],
+        PARTITION_EPOCH: [(labels, item["epoch"]) for labels, item in partitions],
+        PARTITION_LAG: [(labels, item["lag_s"]) for labels, item in partitions],
+        PARTITION_POSITION: [(labels, item["position"]) for labels, item in partitions],
+        PARTITION_SEEN: [
+            (labels, item["seen_share"])
+            for labels, item in partitions
+            if item["seen_share"] is not None
+        ],
+        POISON: [(labels, item["poison"]) for labels, item in partitions],
+    }
 
 
 def _model_samples(model: str, document: Mapping[str, Any]) -> dict[Entry, list[Sample]]:
@@ -114,6 +149,7 @@ def _model_samples(model: str, document: Mapping[str, Any]) -> dict[Entry, list[
         BLOCKS: [((model,), document["blocks"])],
         ROWS: [((model,), document["rows"])],
         LOST: [((model,), document["lost"])],
+        SEEN: [] if document["seen_share"] is None else [((model,), document["seen_share"])],
         LABELS: [((model, fate), count) for fate, count in document["labels"].items()],
         VERDICT: [((model, k.value), float(k.value == document["verdict"])) for k in Kind],
         EVIDENCE: [((model,), document["evidence_s"])],

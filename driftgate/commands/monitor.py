@@ -14,7 +14,8 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "monitor",
         help="the monitor alone, in the foreground",
         description="Run the monitor beside a gateway that runs already. It reads the gateway's "
-        "log, and may be stopped or killed at any time: it goes on where it was.",
+        "log, and may be stopped or killed at any time: it goes on where it was. With log.kafka "
+        "it may run on any machine, and is one of a group that shares the models.",
         parents=[common_options(), setting_options()],
     )
     parser.set_defaults(run=run_monitor)
