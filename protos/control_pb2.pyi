@@ -27,6 +27,7 @@ class Verb(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     NOTE: _ClassVar[Verb]
     LOAD: _ClassVar[Verb]
     UNLOAD: _ClassVar[Verb]
+    IMPORT: _ClassVar[Verb]
 
 class Phase(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -53,6 +54,7 @@ UNFREEZE: Verb
 NOTE: Verb
 LOAD: Verb
 UNLOAD: Verb
+IMPORT: Verb
 PHASE_UNSPECIFIED: Phase
 EMPTY: Phase
 STABLE: Phase
@@ -70,7 +72,7 @@ class Version(_message.Message):
     def __init__(self, version: _Optional[str] = ..., digest: _Optional[str] = ..., override: _Optional[str] = ...) -> None: ...
 
 class Command(_message.Message):
-    __slots__ = ("id", "ts_ns", "actor", "origin", "model", "verb", "version", "steps", "weight", "hold_until_ns", "reason", "evidence_json", "expected_generation", "force", "rollout")
+    __slots__ = ("id", "ts_ns", "actor", "origin", "model", "verb", "version", "steps", "weight", "hold_until_ns", "reason", "evidence_json", "expected_generation", "force", "rollout", "fence", "local", "leaving", "import_json")
     ID_FIELD_NUMBER: _ClassVar[int]
     TS_NS_FIELD_NUMBER: _ClassVar[int]
     ACTOR_FIELD_NUMBER: _ClassVar[int]
@@ -86,6 +88,10 @@ class Command(_message.Message):
     EXPECTED_GENERATION_FIELD_NUMBER: _ClassVar[int]
     FORCE_FIELD_NUMBER: _ClassVar[int]
     ROLLOUT_FIELD_NUMBER: _ClassVar[int]
+    FENCE_FIELD_NUMBER: _ClassVar[int]
+    LOCAL_FIELD_NUMBER: _ClassVar[int]
+    LEAVING_FIELD_NUMBER: _ClassVar[int]
+    IMPORT_JSON_FIELD_NUMBER: _ClassVar[int]
     id: str
     ts_ns: int
     actor: str
@@ -101,7 +107,21 @@ class Command(_message.Message):
     expected_generation: int
     force: bool
     rollout: str
-    def __init__(self, id: _Optional[str] = ..., ts_ns: _Optional[int] = ..., actor: _Optional[str] = ..., origin: _Optional[str] = ..., model: _Optional[str] = ..., verb: _Optional[_Union[Verb, str]] = ..., version: _Optional[_Union[Version, _Mapping]] = ..., steps: _Optional[_Iterable[int]] = ..., weight: _Optional[int] = ..., hold_until_ns: _Optional[int] = ..., reason: _Optional[str] = ..., evidence_json: _Optional[str] = ..., expected_generation: _Optional[int] = ..., force: _Optional[bool] = ..., rollout: _Optional[str] = ...) -> None: ...
+    fence: int
+    local: bool
+    leaving: str
+    import_json: str
+    def __init__(self, id: _Optional[str] = ..., ts_ns: _Optional[int] = ..., actor: _Optional[str] = ..., origin: _Optional[str] = ..., model: _Optional[str] = ..., verb: _Optional[_Union[Verb, str]] = ..., version: _Optional[_Union[Version, _Mapping]] = ..., steps: _Optional[_Iterable[int]] = ..., weight: _Optional[int] = ..., hold_until_ns: _Optional[int] = ..., reason: _Optional[str] = ..., evidence_json: _Optional[str] = ..., expected_generation: _Optional[int] = ..., force: _Optional[bool] = ..., rollout: _Optional[str] = ..., fence: _Optional[int] = ..., local: _Optional[bool] = ..., leaving: _Optional[str] = ..., import_json: _Optional[str] = ...) -> None: ...
+
+class Proposal(_message.Message):
+    __slots__ = ("gateway", "id", "command")
+    GATEWAY_FIELD_NUMBER: _ClassVar[int]
+    ID_FIELD_NUMBER: _ClassVar[int]
+    COMMAND_FIELD_NUMBER: _ClassVar[int]
+    gateway: str
+    id: str
+    command: Command
+    def __init__(self, gateway: _Optional[str] = ..., id: _Optional[str] = ..., command: _Optional[_Union[Command, _Mapping]] = ...) -> None: ...
 
 class Deployment(_message.Message):
     __slots__ = ("model", "generation", "phase", "stable", "previous", "candidate", "weight", "steps", "step", "rollout", "hold_until_ns", "frozen", "quarantined", "history", "changed_ns")
@@ -162,7 +182,7 @@ class Revision(_message.Message):
     def __init__(self, generation: _Optional[int] = ..., ts_ns: _Optional[int] = ..., verb: _Optional[_Union[Verb, str]] = ..., actor: _Optional[str] = ..., reason: _Optional[str] = ..., stable: _Optional[_Union[Version, _Mapping]] = ..., previous: _Optional[_Union[Version, _Mapping]] = ..., candidate: _Optional[_Union[Version, _Mapping]] = ..., weight: _Optional[int] = ..., command: _Optional[str] = ...) -> None: ...
 
 class CommandResult(_message.Message):
-    __slots__ = ("accepted", "duplicate", "dry_run", "error", "before", "after", "accepted_ns", "applied_ns", "workers", "undo")
+    __slots__ = ("accepted", "duplicate", "dry_run", "error", "before", "after", "accepted_ns", "applied_ns", "workers", "undo", "diverged")
     ACCEPTED_FIELD_NUMBER: _ClassVar[int]
     DUPLICATE_FIELD_NUMBER: _ClassVar[int]
     DRY_RUN_FIELD_NUMBER: _ClassVar[int]
@@ -173,6 +193,7 @@ class CommandResult(_message.Message):
     APPLIED_NS_FIELD_NUMBER: _ClassVar[int]
     WORKERS_FIELD_NUMBER: _ClassVar[int]
     UNDO_FIELD_NUMBER: _ClassVar[int]
+    DIVERGED_FIELD_NUMBER: _ClassVar[int]
     accepted: bool
     duplicate: bool
     dry_run: bool
@@ -183,4 +204,5 @@ class CommandResult(_message.Message):
     applied_ns: int
     workers: int
     undo: str
-    def __init__(self, accepted: _Optional[bool] = ..., duplicate: _Optional[bool] = ..., dry_run: _Optional[bool] = ..., error: _Optional[str] = ..., before: _Optional[_Union[Deployment, _Mapping]] = ..., after: _Optional[_Union[Deployment, _Mapping]] = ..., accepted_ns: _Optional[int] = ..., applied_ns: _Optional[int] = ..., workers: _Optional[int] = ..., undo: _Optional[str] = ...) -> None: ...
+    diverged: bool
+    def __init__(self, accepted: _Optional[bool] = ..., duplicate: _Optional[bool] = ..., dry_run: _Optional[bool] = ..., error: _Optional[str] = ..., before: _Optional[_Union[Deployment, _Mapping]] = ..., after: _Optional[_Union[Deployment, _Mapping]] = ..., accepted_ns: _Optional[int] = ..., applied_ns: _Optional[int] = ..., workers: _Optional[int] = ..., undo: _Optional[str] = ..., diverged: _Optional[bool] = ...) -> None: ...

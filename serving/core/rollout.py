@@ -3,18 +3,24 @@
 Laws:
 - the state is the fold of the accepted commands, in order, and of nothing else;
   time is the command's own stamp;
-- an accepted command other than NOTE raises the generation by exactly one, a
-  refused one changes nothing, and one that was already applied changes nothing;
+- an accepted command other than NOTE raises the generation by exactly one (IMPORT, to
+  one beyond both counts), a refused one changes nothing, and one that was already
+  applied changes nothing;
 - a command that names an `expected_generation` other than the current one is refused;
 - neither `stable` nor `candidate` is ever quarantined, and they differ;
 - an operator's ROLLBACK, ABORT, PAUSE, SET_WEIGHT or PROMOTE starts a hold, in
   which the monitor may only NOTE; an operator's START or RESUME ends it;
+- of a monitor's commands that carry a fence, one with a lower fence than an accepted
+  one had is refused;
+- a local override is never refused: whatever came before it in the log, it raises the
+  generation and what it was to leave does not serve (serving.core.local_override);
 - every container is bounded: `HISTORY_MAX`, `REMEMBERED_MAX`, `QUARANTINE_MAX`.
 """
 
 from collections.abc import Mapping
 from dataclasses import replace
 
+from serving.core.local_override import check_override, override
 from serving.core.rollout_state import (
     HISTORY_MAX,
     OPERATORS,
@@ -37,13 +43,13 @@ from serving.core.rollout_verbs import VERBS, RefuseCommand, verb_name
 HOLD_NS = 60 * 60 * 1_000_000_000  # an operator's hand on the wheel lasts an hour
 
 _ALLOWED: Mapping[Origin, frozenset[Verb]] = {
-    Origin.CLI: frozenset(Verb),
-    Origin.HTTP: frozenset(Verb),
+    Origin.CLI: frozenset(Verb) - {Verb.IMPORT},
+    Origin.HTTP: frozenset(Verb) - {Verb.IMPORT},
     Origin.MONITOR: frozenset(
         {Verb.START, Verb.ADVANCE, Verb.PAUSE, Verb.ABORT, Verb.ROLLBACK, Verb.FREEZE, Verb.NOTE}
     ),
     Origin.ALIAS: frozenset({Verb.ADOPT, Verb.START, Verb.ABORT, Verb.NOTE}),
-    Origin.SUPERVISOR: frozenset({Verb.ADOPT, Verb.ABORT, Verb.ROLLBACK, Verb.NOTE}),
+    Origin.SUPERVISOR: frozenset({Verb.ADOPT, Verb.ABORT, Verb.ROLLBACK, Verb.NOTE, Verb.IMPORT}),
 }
 # By hand these take a decision away from the monitor, so it waits for a while.
 _HOLDING = frozenset({Verb.ROLLBACK, Verb.ABORT, Verb.PAUSE, Verb.SET_WEIGHT, Verb.PROMOTE})
@@ -61,15 +67,21 @@ def fold(state: State, command: Command) -> tuple[State, Outcome]:
 
 def decide(deployment: Deployment, command: Command) -> Outcome:
     """What `command` does to the deployment of its model."""
-    if command.id in deployment.remembered:
+    followed = command.origin is Origin.ALIAS and command.id == deployment.followed
+    if followed or command.id in deployment.remembered:
         return Repeated(deployment)
     try:
-        _check(deployment, command)
-        changed = VERBS[command.verb](deployment, command)
+        if command.local:
+            check_override(command)
+            changed = override(deployment, command)
+        else:
+            _check(deployment, command)
+            changed = VERBS[command.verb](deployment, command)
     except RefuseCommand as refuse:
         return Refused(deployment, refuse.refusal, refuse.sentence)
+    changed = _heard(changed, command)
     if command.verb is Verb.NOTE:
-        return Accepted(deployment, deployment)
+        return Accepted(deployment, changed)
     return Accepted(deployment, _stamp(deployment, changed, command))
 
 
@@ -93,6 +105,12 @@ def _check(deployment: Deployment, command: Command) -> None:
 
 
 def _check_automation(deployment: Deployment, command: Command) -> None:
+    if 0 < command.fence < deployment.fence:
+        raise RefuseCommand(
+            Refusal.FENCED,
+            f"a newer monitor owns {command.model}: its fence is {deployment.fence}, "
+            f"not {command.fence}",
+        )
     if deployment.frozen:
         raise RefuseCommand(
             Refusal.FROZEN,
@@ -109,9 +127,18 @@ def _check_automation(deployment: Deployment, command: Command) -> None:
         )
 
 
+def _heard(deployment: Deployment, command: Command) -> Deployment:
+    """Who speaks, for as long as it matters; of every accepted command, NOTE too."""
+    if command.origin is Origin.ALIAS:
+        return replace(deployment, followed=command.id)
+    if command.origin is Origin.MONITOR and command.fence > deployment.fence:
+        return replace(deployment, fence=command.fence)
+    return deployment
+
+
 def _stamp(before: Deployment, changed: Deployment, command: Command) -> Deployment:
     """Generation, history, hold and memory: what every accepted command does alike."""
-    generation = before.generation + 1
+    generation = max(before.generation, changed.generation) + 1
     history = changed.history
     if _what_serves(changed) != _what_serves(before):
         revision = Revision(
@@ -133,7 +160,7 @@ def _stamp(before: Deployment, changed: Deployment, command: Command) -> Deploym
         history=history,
         hold_until_ns=hold,
         changed_ns=command.ts_ns,
-        remembered=(*before.remembered, command.id)[-REMEMBERED_MAX:],
+        remembered=(*changed.remembered, command.id)[-REMEMBERED_MAX:],
     )
 
 

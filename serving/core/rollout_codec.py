@@ -6,6 +6,7 @@ revisions, remembered ids), so that a fold can go on from it.
 """
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -27,7 +28,7 @@ class MalformedCommandError(ValueError):
 
 
 def command_from_proto(message: pb.Command) -> Command:
-    """Raises: MalformedCommandError for an unknown verb or origin."""
+    """Raises: MalformedCommandError for an unknown verb or origin, or an odd import."""
     try:
         verb = Verb(message.verb)
     except ValueError as error:
@@ -55,7 +56,18 @@ def command_from_proto(message: pb.Command) -> Command:
         expected_generation=message.expected_generation if has_expected else None,
         force=message.force,
         rollout=message.rollout,
+        fence=message.fence,
+        local=message.local,
+        leaving=message.leaving,
+        imported=_imported(message.import_json) if message.import_json else None,
     )
+
+
+def _imported(text: str) -> Deployment:
+    try:
+        return deployment_from_json(json.loads(text))
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise MalformedCommandError("import_json is not a deployment") from error
 
 
 def command_to_proto(command: Command) -> pb.Command:
@@ -73,7 +85,12 @@ def command_to_proto(command: Command) -> pb.Command:
         evidence_json=command.evidence_json,
         force=command.force,
         rollout=command.rollout,
+        fence=command.fence,
+        local=command.local,
+        leaving=command.leaving,
     )
+    if command.imported is not None:
+        message.import_json = json.dumps(deployment_to_json(command.imported))
     if command.version is not None:
         message.version.CopyFrom(_version_to(command.version))
     if command.expected_generation is not None:
@@ -151,6 +168,8 @@ def deployment_from_json(document: Mapping[str, Any]) -> Deployment:
         history=tuple(_revision_from(item) for item in document["history"]),
         changed_ns=int(document["changed_ns"]),
         remembered=tuple(document["remembered"]),
+        fence=int(document.get("fence", 0)),  # older snapshots have neither
+        followed=str(document.get("followed", "")),
     )
 
 

@@ -31,6 +31,7 @@ class Verb(IntEnum):
     NOTE = 15
     LOAD = 16
     UNLOAD = 17
+    IMPORT = 18
 
 
 class Phase(IntEnum):
@@ -62,6 +63,7 @@ class Refusal(Enum):
     FROZEN = "frozen"
     QUARANTINED = "quarantined"
     INAPPLICABLE = "inapplicable"  # not in this state
+    FENCED = "fenced"  # from a monitor that another one has relieved
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +92,11 @@ def content_of(build: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One wish, as protos/control.proto has it; `weight` and `steps` in percent."""
+    """One wish, as protos/control.proto has it; `weight` and `steps` in percent.
+
+    local: an override that a gateway took while it had no shared log; `leaving` is the
+    build that is no longer to serve, `version` what served instead.
+    """
 
     id: str
     ts_ns: int
@@ -107,6 +113,10 @@ class Command:
     expected_generation: int | None = None
     force: bool = False
     rollout: str = ""
+    fence: int = 0
+    local: bool = False
+    leaving: str = ""
+    imported: "Deployment | None" = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +147,11 @@ class Revision:
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """The desired state of one model."""
+    """The desired state of one model.
+
+    fence: the highest that a monitor's accepted command carried. followed: the last
+    command of an alias; it is sent at every start, so it outlives `remembered`.
+    """
 
     model: str
     generation: int = 0
@@ -149,6 +163,8 @@ class Deployment:
     history: tuple[Revision, ...] = ()
     changed_ns: int = 0
     remembered: tuple[str, ...] = ()
+    fence: int = 0
+    followed: str = ""
 
     @property
     def stable(self) -> Version | None:

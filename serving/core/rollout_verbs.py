@@ -19,6 +19,7 @@ from serving.core.rollout_state import (
     Serving,
     Verb,
     Version,
+    problems,
 )
 
 STEPS_MAX = 100
@@ -116,8 +117,8 @@ def _abort(deployment: Deployment, command: Command) -> Deployment:
     if command.rollout and command.rollout != deployment.serving.rollout:
         raise RefuseCommand(Refusal.INAPPLICABLE, f"the rollout {command.rollout} is over")
     if command.origin in {Origin.MONITOR, Origin.SUPERVISOR}:
-        deployment = _quarantine(deployment, deployment.candidate)
-    return _without_candidate(deployment)
+        deployment = quarantine(deployment, deployment.candidate.digest)
+    return without_candidate(deployment)
 
 
 def _abandon(deployment: Deployment, command: Command) -> Deployment:
@@ -125,12 +126,12 @@ def _abandon(deployment: Deployment, command: Command) -> Deployment:
     first = deployment.stable
     if command.origin is not Origin.SUPERVISOR or first is None or deployment.previous is not None:
         raise _inapplicable(f"no rollout of {command.model} is on its way")
-    return replace(_quarantine(deployment, first), phase=Phase.EMPTY, serving=Serving())
+    return replace(quarantine(deployment, first.digest), phase=Phase.EMPTY, serving=Serving())
 
 
 def _rollback(deployment: Deployment, command: Command) -> Deployment:
     if deployment.candidate is not None:
-        return _without_candidate(_quarantine(deployment, deployment.candidate))
+        return without_candidate(quarantine(deployment, deployment.candidate.digest))
     if command.origin is Origin.MONITOR:
         raise _inapplicable(f"no candidate of {command.model} to roll back")
     stable, previous = _stable_of(deployment), deployment.previous
@@ -138,11 +139,11 @@ def _rollback(deployment: Deployment, command: Command) -> Deployment:
         raise _inapplicable(f"{command.model} has no previous version; {stable.version} stays")
     if command.origin is Origin.SUPERVISOR:
         # The version went back to cannot be loaded: the one that serves on is the good one.
-        deployment = _lift(deployment, previous.digest)
+        deployment = lift(deployment, previous.digest)
     if previous.digest in deployment.quarantined:
         raise _quarantined(command.model, previous)
     if stable.digest != previous.digest:  # else only the configuration was another
-        deployment = _quarantine(deployment, stable)
+        deployment = quarantine(deployment, stable.digest)
     return replace(deployment, serving=Serving(stable=previous, previous=stable))
 
 
@@ -156,7 +157,7 @@ def _undo(deployment: Deployment, command: Command) -> Deployment:
         deployment.serving.rollout if earlier.candidate == deployment.candidate else command.id
     )
     for version in (earlier.stable, earlier.candidate):
-        deployment = _lift(deployment, version.digest) if version else deployment
+        deployment = lift(deployment, version.digest) if version else deployment
     phase = Phase.PROGRESSING if earlier.candidate else Phase.STABLE
     if earlier.candidate and earlier.candidate == deployment.candidate:
         phase = deployment.phase
@@ -178,7 +179,7 @@ def _release(deployment: Deployment, command: Command) -> Deployment:
         raise _inapplicable(
             f"version {command.version.version} of {command.model} is not quarantined"
         )
-    return _lift(deployment, command.version.digest)
+    return lift(deployment, command.version.digest)
 
 
 def _freeze(deployment: Deployment, command: Command) -> Deployment:
@@ -219,6 +220,22 @@ def _note(deployment: Deployment, command: Command) -> Deployment:  # noqa: ARG0
     return deployment
 
 
+def _import(deployment: Deployment, command: Command) -> Deployment:
+    """The first gateway that brings a model says what it is; one that follows, how far it was."""
+    imported = command.imported
+    if imported is None or imported.model != command.model or problems(imported):
+        raise RefuseCommand(
+            Refusal.INVALID, "an import needs a deployment of its model, and a sound one"
+        )
+    if deployment.generation == 0:
+        return imported
+    if imported.generation <= deployment.generation:
+        raise _inapplicable(
+            f"{command.model} is on the shared log already, at generation {deployment.generation}"
+        )
+    return replace(deployment, generation=imported.generation)  # nobody's count may fall
+
+
 VERBS: Mapping[Verb, Callable[[Deployment, Command], Deployment]] = {
     Verb.ADOPT: _adopt,
     Verb.START: _start,
@@ -237,6 +254,7 @@ VERBS: Mapping[Verb, Callable[[Deployment, Command], Deployment]] = {
     Verb.NOTE: _note,
     Verb.LOAD: _load,
     Verb.UNLOAD: _unload,
+    Verb.IMPORT: _import,
 }
 
 
@@ -245,7 +263,7 @@ def _promoted(deployment: Deployment) -> Deployment:
     return replace(deployment, phase=Phase.STABLE, serving=serving)
 
 
-def _without_candidate(deployment: Deployment) -> Deployment:
+def without_candidate(deployment: Deployment) -> Deployment:
     old = deployment.serving
     serving = Serving(stable=old.stable, previous=old.previous)
     return replace(deployment, phase=Phase.STABLE, serving=serving)
@@ -256,16 +274,16 @@ def _admit(deployment: Deployment, version: Version, command: Command) -> Deploy
     if version.digest not in deployment.quarantined:
         return deployment
     if command.force and command.origin in OPERATORS:
-        return _lift(deployment, version.digest)
+        return lift(deployment, version.digest)
     raise _quarantined(command.model, version)
 
 
-def _quarantine(deployment: Deployment, version: Version) -> Deployment:
-    kept = tuple(digest for digest in deployment.quarantined if digest != version.digest)
-    return replace(deployment, quarantined=(*kept, version.digest)[-QUARANTINE_MAX:])
+def quarantine(deployment: Deployment, digest: str) -> Deployment:
+    kept = tuple(item for item in deployment.quarantined if item != digest)
+    return replace(deployment, quarantined=(*kept, digest)[-QUARANTINE_MAX:])
 
 
-def _lift(deployment: Deployment, digest: str) -> Deployment:
+def lift(deployment: Deployment, digest: str) -> Deployment:
     kept = tuple(item for item in deployment.quarantined if item != digest)
     return replace(deployment, quarantined=kept)
 
