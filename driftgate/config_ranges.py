@@ -19,7 +19,7 @@ _ABOVE_ZERO = frozenset(
         *("log.sample_rate", "monitor.block_s", "monitor.budget_s", "monitor.warn_budget_s"),
         *("monitor.retrain_window_s", "monitor.coarse_edges", "monitor.window_blocks"),
         *("kafka.partitions", "kafka.request_timeout_s", "kafka.batch_bytes"),
-        *("kafka.message_bytes_max", "monitor.lag_max_s"),
+        *("kafka.message_bytes_max", "kafka.control_timeout_s", "monitor.lag_max_s"),
         *("monitor.session_s", "monitor.silence_s", "monitor.handover_s"),
     }
 )

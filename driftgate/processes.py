@@ -49,6 +49,7 @@ def gateway_document(config: Config) -> dict[str, Any]:
         "registry_dir": str(config.registry_dir),
         "gateway": asdict(config.gateway),
         "log": asdict(config.log),
+        "kafka": asdict(config.kafka),
     }
 
 

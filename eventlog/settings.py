@@ -51,3 +51,5 @@ class KafkaSettings:
     request_timeout_s: float = 15.0
     batch_bytes: int = 512 * 1024  # of one request to one partition, before compression
     message_bytes_max: int = 1_000_000  # of one record; the brokers' default bound is 1 MiB
+    control_wait_s: float = 10.0  # a gateway that starts waits so long for what it has missed
+    control_timeout_s: float = 3.0  # an operator's command waits so long for the control topic

@@ -145,6 +145,13 @@ ROLLOUT_WEIGHT = _gauge(
 ROLLOUT_PHASE = _gauge("rollout_phase", "1 for the phase the rollout is in.", "model", "phase")
 GENERATION = _gauge("deployment_generation", "Generation of the desired state.", "model")
 TRANSITIONS = _counter("rollout_transitions", "Accepted commands.", "model", "verb", "origin")
+CONTROL_KAFKA_UP = _gauge("control_kafka_up", "1 while the shared control log is followed.")
+CONTROL_DIVERGED = _gauge(
+    "control_diverged", "Models changed on this gateway alone, until the shared log is back."
+)
+CONTROL_REFUSED = _counter(
+    "control_refused", "Entries of the shared control log that its fold refused.", "reason"
+)
 REGISTRY_UP = _gauge("registry_up", "1 when the last look at the registry succeeded.")
 REGISTRY_SYNC = _gauge("registry_last_sync_timestamp_seconds", "When that was, Unix time.")
 

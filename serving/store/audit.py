@@ -9,7 +9,7 @@ import contextlib
 import json
 import sqlite3
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from serving.store.files import (
     open_database,
     raise_if_passing,
     set_aside,
+    transaction,
     write_atomically,
 )
 
@@ -89,22 +90,38 @@ class AuditLog:
 
         Raises: StoreError if the disk refuses.
         """
-        text = json.dumps(body, separators=(",", ":"), sort_keys=True)
-        entry = entry_after(self._head, ts_ns, kind, model, text)
-        try:
-            self._connection.execute(
-                f"INSERT INTO entries ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
+        self.extend([(ts_ns, kind, model, body)])
+        return self.entries(after=self._head.count - 1)[0]
+
+    def extend(self, items: Iterable[tuple[int, str, str, Mapping[str, Any]]]) -> None:
+        """Durably add (ts_ns, kind, model, body), all or none.
+
+        Raises: StoreError if the disk refuses.
+        """
+        head, added = self._head, []
+        for ts_ns, kind, model, body in items:
+            text = json.dumps(body, separators=(",", ":"), sort_keys=True)
+            entry = entry_after(head, ts_ns, kind, model, text)
+            head = entry.head
+            added.append(
                 (
                     *(entry.sequence, entry.ts_ns, entry.kind, entry.model, entry.body),
                     *(entry.previous, entry.digest),
-                ),
+                )
             )
+        if not added:
+            return
+        try:
+            with transaction(self._connection):
+                self._connection.executemany(
+                    f"INSERT INTO entries ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
+                    added,
+                )
         except sqlite3.Error as error:
             raise StoreError(f"the audit log cannot be written: {error}") from error
-        self._head = entry.head
-        head = {"count": self._head.count, "digest": self._head.digest}
-        write_atomically(self._head_path, json.dumps(head).encode())
-        return entry
+        self._head = head
+        document = {"count": head.count, "digest": head.digest}
+        write_atomically(self._head_path, json.dumps(document).encode())
 
     def entries(self, model: str = "", after: int = 0, limit: int = PAGE_MAX) -> list[AuditEntry]:
         """Entries above sequence `after`, oldest first; all models if `model` is empty."""
@@ -122,11 +139,20 @@ class AuditLog:
         ).fetchone()
         return int(row[0] or 0)
 
+    def last_offset(self, replica: str) -> int:
+        """Of the last entry of a shared log that `replica` has audited; -1 if none."""
+        row = self._connection.execute(
+            "SELECT max(json_extract(body, '$.offset')) FROM entries "
+            "WHERE kind = 'accepted' AND json_extract(body, '$.replica') = ?",
+            (replica,),
+        ).fetchone()
+        return -1 if row[0] is None else int(row[0])
+
     def accepted(self) -> Iterator[tuple[int, Mapping[str, Any]]]:
-        """(control-log sequence, command as protobuf JSON) of every accepted command."""
+        """(control-log sequence, command as protobuf JSON) of what this gateway alone accepted."""
         for entry in self._all():
-            if entry.kind == "accepted":
-                body = json.loads(entry.body)
+            body = json.loads(entry.body)
+            if entry.kind == "accepted" and "sequence" in body:
                 yield int(body["sequence"]), body["command"]
 
     def _all(self) -> Iterator[AuditEntry]:

@@ -16,7 +16,7 @@ from protos import control_pb2 as pb
 from serving.core.rollout import fold
 from serving.core.rollout_codec import MalformedCommandError, command_from_proto
 from serving.core.rollout_state import Accepted, Command, Deployment
-from serving.store.files import DamagedError, StoreError, open_database
+from serving.store.files import DamagedError, StoreError, open_database, transaction
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS base (sequence INTEGER PRIMARY KEY, state TEXT NOT NULL);
@@ -81,14 +81,8 @@ class SqliteControlLog:
 
     def append(self, command: pb.Command, result: pb.CommandResult, after: int) -> int:
         try:
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
+            with transaction(self._connection):
                 self._insert(command, result, after)
-                self._connection.execute("COMMIT")
-            except BaseException:
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
-                raise
         except sqlite3.Error as error:
             raise StoreError(f"the control log cannot be written: {error}") from error
         return after + 1

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from eventlog.settings import LogSettings
+from eventlog.settings import KafkaSettings, LogSettings
 from serving.settings import (
     CompatSettings,
     CompressionSettings,
@@ -24,6 +24,7 @@ class SupervisorConfig:
     registry_dir: Path
     gateway: GatewaySettings = field(default_factory=GatewaySettings)
     log: LogSettings = field(default_factory=LogSettings)
+    kafka: KafkaSettings = field(default_factory=KafkaSettings)
 
     @property
     def run_dir(self) -> Path:
@@ -44,6 +45,7 @@ class SupervisorConfig:
             "registry_dir": str(self.registry_dir),
             "gateway": dataclasses.asdict(self.gateway),
             "log": dataclasses.asdict(self.log),
+            "kafka": dataclasses.asdict(self.kafka),
         }
 
 
@@ -69,6 +71,7 @@ def config_from_json(document: dict[str, Any]) -> SupervisorConfig:
             **_tuples(gateway, "admin_hosts"),
         ),
         log=LogSettings(**document.get("log", {})),
+        kafka=KafkaSettings(**document.get("kafka", {})),
     )
 
 

@@ -1,12 +1,14 @@
 """Desired against actual: commands in, loads and routes out, and when a change is live.
 
-Everything that changes a deployment passes `command`. Whatever happens ends in
+Everything that changes a deployment passes `submit`, or comes from a log that other
+gateways write to as well; both end in `_changed`. Whatever happens ends in
 `reconcile`, a synchronous function of the state, so a lost wake-up costs a moment
 and never correctness.
 """
 
 import asyncio
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -16,7 +18,6 @@ from serving.core.config_override import merge_override
 from serving.core.errors import ServeError
 from serving.core.rollout_routes import wanted
 from serving.core.rollout_state import (
-    Accepted,
     Command,
     Deployment,
     Origin,
@@ -25,7 +26,8 @@ from serving.core.rollout_state import (
     content_of,
 )
 from serving.metrics import TRANSITIONS, Totals
-from serving.store.control_store import Applied, ControlStore
+from serving.store.answers import Applied
+from serving.store.desired_state import Change, DesiredState
 from serving.store.files import StoreError
 from serving.supervisor.fleet import Fleet
 from serving.supervisor.model_bytes import FetchFailure, ModelBytes
@@ -34,6 +36,7 @@ from serving.supervisor.reconcile import Desired, Step, is_live, next_step
 from serving.supervisor.say import say
 from serving.supervisor.worker_state import Key, Worker, WorkerState, load_message
 
+GIVE_UP_RETRY_S = 1.0  # a full disk, or a shared log that is out of reach
 LOAD_ENDS_MAX = 2  # one worker that ends while it loads may have been killed by somebody
 
 
@@ -51,8 +54,9 @@ class _Waiter:
 class Control:
     """Owns the store, the bytes in memory and the waiters; one event loop calls it."""
 
-    def __init__(self, store: ControlStore, bytes_of: ModelBytes, keep_previous: int) -> None:
+    def __init__(self, store: DesiredState, bytes_of: ModelBytes, keep_previous: int) -> None:
         self.store = store
+        store.changed = self._changed
         self.counted = Totals()
         self.problems: dict[str, str] = {}  # model -> what an operator should know
         self.may_begin = False  # a first routing table waits for the first look at the registry
@@ -61,6 +65,7 @@ class Control:
         self._waiters: list[_Waiter] = []
         self._ends_in_load: dict[str, int] = {}  # digest -> workers that ended over it in a row
         self._epoch = 0
+        self._giving_up: dict[str, asyncio.Task[None]] = {}  # by command id
         self.became_ready = asyncio.Event()
 
     def bind(self, fleet: Fleet) -> None:
@@ -74,16 +79,21 @@ class Control:
     def serving_workers(self) -> list[Worker]:
         return [worker for worker in self.workers if worker.state is WorkerState.SERVING]
 
-    def command(self, command: Command, *, dry_run: bool = False) -> Applied:
-        """Fold, store, audit; and send what follows from it. Raises: StoreError."""
-        applied = self.store.apply(command, dry_run=dry_run)
-        if isinstance(applied.outcome, Accepted) and not dry_run:
+    async def submit(self, command: Command, *, dry_run: bool = False) -> Applied:
+        """Decide, store, audit; and send what follows from it. Raises: StoreError."""
+        return await self.store.submit(command, dry_run=dry_run)
+
+    def _changed(self, changes: Sequence[Change]) -> None:
+        """Accepted commands, whoever sent them and to whichever gateway."""
+        for change in changes:
+            command = change.command
             self._count(command)
-            if command.verb is not Verb.NOTE:
+            if command.verb is Verb.NOTE:
+                continue
+            if command.origin is not Origin.SUPERVISOR:  # it is about the problem
                 self.problems.pop(command.model, None)
-                self._expect(command, applied.outcome.after)
-            self.reconcile()
-        return applied
+            self._expect(command, change.after)
+        self.reconcile()
 
     async def live(self, model: str, generation: int, timeout_s: float) -> tuple[int, int]:
         """(when, how many workers) a generation was live on all workers; (0, so far) if not yet."""
@@ -276,13 +286,32 @@ class Control:
             expected_generation=deployment.generation,
             rollout=deployment.serving.rollout,
         )
-        problem = self.problems.get(deployment.model, "")
+        if command.id not in self._giving_up:
+            say(f"{deployment.model}: {command.reason}; {verb.name.lower()}")
+            self._giving_up[command.id] = asyncio.create_task(self._give_up(command))
+
+    async def _give_up(self, command: Command) -> None:
+        """Until it is decided; what serves meanwhile is what can be loaded."""
+        told = ""
         try:
-            self.command(command)
-        except StoreError as error:
-            say(f"{deployment.model}: {error}")
-        self.problems[deployment.model] = problem
-        say(f"{deployment.model}: {command.reason}; {verb.name.lower()}")
+            while self.store.deployment(command.model).generation == command.expected_generation:
+                try:
+                    await self.submit(command)
+                    return
+                except StoreError as error:
+                    if str(error) != told:
+                        told = str(error)
+                        say(f"{command.model}: {told}")
+                    await asyncio.sleep(GIVE_UP_RETRY_S)
+        finally:
+            del self._giving_up[command.id]
+
+    async def close(self) -> None:
+        """Leave what is not decided to the next start."""
+        tasks = list(self._giving_up.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     @property
     def ready(self) -> bool:

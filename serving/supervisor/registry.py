@@ -11,6 +11,7 @@ from typing import Any
 
 from registry_client import RegistryError, Source
 from serving.core.rollout_state import Command, Deployment, Origin, Refused, Verb, Version
+from serving.store.desired_state import OutOfReachError
 from serving.store.files import StoreError
 from serving.supervisor.control import Control
 from serving.supervisor.models import (
@@ -57,10 +58,11 @@ class RegistryFollower:
 
     async def run(self) -> None:
         """Look again and again until cancelled."""
+        await self._control.store.begun()
         first = asyncio.get_running_loop().call_later(FIRST_LOOK_S_MAX, self._begin)
         try:
             while True:
-                self._hear(await asyncio.to_thread(self._look))
+                await self._hear(await asyncio.to_thread(self._look))
                 first.cancel()
                 await asyncio.sleep(self._poll_s)
         finally:
@@ -97,7 +99,7 @@ class RegistryFollower:
         self._control.may_begin = True
         self._control.reconcile()
 
-    def _hear(self, seen: Look) -> None:
+    async def _hear(self, seen: Look) -> None:
         self.up = not seen.error
         if seen.error:
             if self.look.error != seen.error:
@@ -111,12 +113,14 @@ class RegistryFollower:
         self.look = seen
         for model, champion in seen.champions.items() if self._follows else ():
             try:
-                self._follow(model, champion)
+                await self._follow(model, champion)
+            except OutOfReachError:  # said by itself, and alike for every model
+                break
             except StoreError as error:  # heard again at the next look
                 say(f"{model}: {error}")
         self._begin()
 
-    def _follow(self, model: str, champion: Champion) -> None:
+    async def _follow(self, model: str, champion: Champion) -> None:
         deployment = self._control.store.deployment(model)
         if self._handled.get(model) == champion.serial:
             return
@@ -137,7 +141,7 @@ class RegistryFollower:
             steps=self._steps,
             reason=f"alias {CHAMPION} points to version {champion.version.version}",
         )
-        outcome = self._control.command(command).outcome
+        outcome = (await self._control.submit(command)).outcome
         if isinstance(outcome, Refused):
             self._refused[model] = (champion.serial, deployment.generation)
             say(f"{model}: {command.reason}, refused: {outcome.sentence}")

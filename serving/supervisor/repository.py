@@ -90,7 +90,7 @@ class Repository:
         command = self._command(Verb.LOAD, model, version)
         deployment = self._control.store.deployment(model)
         if version != deployment.stable or deployment.candidate is not None:
-            deployment = self._apply(command)
+            deployment = await self._apply(command)
         await self._live(deployment)
         if self._control.store.deployment(model).stable != version:
             problem = self._control.problems.get(model) or "another command came after it"
@@ -103,7 +103,7 @@ class Repository:
         """Serve nothing of a model; what is in flight is answered."""
         model = self._check(request.repository_name, request.model_name)
         if self._control.store.deployment(model).stable is not None:
-            await self._live(self._apply(self._command(Verb.UNLOAD, model, None)))
+            await self._live(await self._apply(self._command(Verb.UNLOAD, model, None)))
         elif model not in await self._models():
             raise UnknownModel(f"failed to unload '{model}', no such model in the repository")
         return pb.RepositoryModelUnloadResponse(model_name=model, isUnloaded=True)
@@ -153,9 +153,9 @@ class Repository:
             reason="asked for through the model repository API",
         )
 
-    def _apply(self, command: Command) -> Deployment:
+    async def _apply(self, command: Command) -> Deployment:
         try:
-            outcome = self._control.command(command).outcome
+            outcome = (await self._control.submit(command)).outcome
         except StoreError as error:
             raise Overloaded(str(error)) from error
         if isinstance(outcome, Refused):

@@ -29,11 +29,13 @@ from serving.core.rollout_state import (
 from serving.metrics import Metric, Totals
 from serving.store.audit import verify_audit
 from serving.store.control_store import version_named
+from serving.store.desired_state import OutcomeUnknownError
 from serving.supervisor.admin import Answer, to_document
 from serving.supervisor.books import Books
 from serving.supervisor.control import Control
 from serving.supervisor.fleet import Fleet
 from serving.supervisor.registry import RegistryFollower
+from serving.supervisor.shared_control import SharedControl
 from serving.supervisor.shipping import ShipperWatch
 
 DENIED_S = 1.0  # audit at most one entry of refused callers per second, with their number
@@ -51,9 +53,12 @@ class Gateway:
         books: Books,
         shipper: ShipperWatch,
         steps: tuple[int, ...],
+        shared: SharedControl | None = None,
     ) -> None:
+        """shared: where control is shared with other gateways."""
         self._control, self._registry, self._fleet = control, registry, fleet
         self._books, self._shipper, self._steps = books, shipper, steps
+        self._shared = shared
         self._denied = 0
         self._denied_at = 0.0
 
@@ -65,7 +70,11 @@ class Gateway:
             return Answer(400, {"error": str(error)})
         except RegistryError as error:
             return self._unresolved(message.model, str(error))
-        applied = self._control.command(command, dry_run=dry_run)
+        try:
+            applied = await self._control.submit(command, dry_run=dry_run)
+        except OutcomeUnknownError as error:
+            document = {"error": str(error), "id": command.id, "unknown": True}
+            return Answer(503, document)
         if not applied.result.accepted:
             status = 409 if applied.refusal is Refusal.STALE else 422
             return Answer(status, to_document(applied.result))
@@ -88,6 +97,8 @@ class Gateway:
         command = command_from_proto(message)
         if command.origin not in CLIENT_ORIGINS:
             raise MalformedCommandError(f"{command.origin.value} does not come through this door")
+        if command.local or command.leaving or command.imported is not None:
+            raise MalformedCommandError("local, leaving and import_json are a gateway's own")
         try:
             check_model_name(command.model)
         except RegistryError as error:
@@ -133,6 +144,7 @@ class Gateway:
                 for worker in (*self._fleet.workers, *self._fleet.old)
             ],
             "models": {name: self._model(item) for name, item in sorted(deployments.items())},
+            "control": {"kafka": self._shared.status() if self._shared else None},
             "registry": {
                 "up": self._registry.up,
                 "last_sync": self._registry.last_sync_ns / 1e9,
@@ -159,6 +171,8 @@ class Gateway:
             found.append(f"the registry cannot be read: {self._registry.look.error}")
         if problem := self._shipper.problem():
             found.append(problem)
+        if self._shared is not None:
+            found += self._shared.degraded()
         names = {*self._control.store.deployments, *self._registry.look.model_errors}
         found += [f"{name}: {self._problem(name)}" for name in sorted(names) if self._problem(name)]
         for deployment in self._control.store.deployments.values():
@@ -205,7 +219,11 @@ class Gateway:
 
 
 def own_metrics(
-    control: Control, registry: RegistryFollower, fleet: Fleet, shipper: ShipperWatch
+    control: Control,
+    registry: RegistryFollower,
+    fleet: Fleet,
+    shipper: ShipperWatch,
+    shared: SharedControl | None = None,
 ) -> Totals:
     """What the supervisor itself knows, as of now."""
     totals = Totals()
@@ -218,6 +236,11 @@ def own_metrics(
     put(metrics.UP_WORKERS, float(len(control.serving_workers)))
     put(metrics.REGISTRY_UP, float(registry.up))
     put(metrics.REGISTRY_SYNC, registry.last_sync_ns / 1e9)
+    if shared is not None:
+        put(metrics.CONTROL_KAFKA_UP, float(shared.up))
+        put(metrics.CONTROL_DIVERGED, float(len(shared.diverged)))
+        for reason, count in shared.refused.items():
+            put(metrics.CONTROL_REFUSED, float(count), reason)
     for reason in ("crash", "stuck", "worn"):
         put(metrics.WORKER_RESTARTS, float(fleet.restarts.get(reason, 0)), reason)
     for deployment in control.store.deployments.values():

@@ -23,7 +23,9 @@ from registry_client import open_source
 from serving.metrics import Totals, render
 from serving.statistics import triton_metrics
 from serving.store.control_store import ControlStore
+from serving.store.desired_state import DesiredState
 from serving.store.files import StoreError, write_atomically
+from serving.store.shared_store import SharedStore
 from serving.supervisor.admin import AdminSettings, admin_app, load_token
 from serving.supervisor.books import Books
 from serving.supervisor.client_methods import EXPLICIT, client_methods
@@ -38,6 +40,7 @@ from serving.supervisor.models import ModelCache
 from serving.supervisor.process import WORKER_ARGV
 from serving.supervisor.registry import RegistryFollower
 from serving.supervisor.say import say
+from serving.supervisor.shared_control import SharedControl, SharedSettings
 from serving.supervisor.shared_memory import SharedMemory
 from serving.supervisor.shipping import ShipperWatch
 from serving.supervisor.signals import HEEDED, heed, hold_back
@@ -74,7 +77,8 @@ class Supervisor:
             say(
                 f"id.keys is damaged; set aside as {aside}, labels of older predictions are refused"
             )
-        self._store = ControlStore(config.state_dir, time.time_ns())
+        self._shared = _shared_control(config)
+        self._store: DesiredState = self._shared or ControlStore(config.state_dir, time.time_ns())
         self._dead = DeadTotals(config.run_dir / "totals.json")
         cache = ModelCache(config.state_dir / "cache")
         self._bytes = ModelBytes(lambda: self._registry.source(), cache)  # noqa: PLW0108 - made below
@@ -98,6 +102,7 @@ class Supervisor:
             self._books,
             self._shipper,
             gateway.rollout_steps,
+            self._shared,
         )
         self._memory = SharedMemory(
             lambda: self._fleet.workers, enabled=gateway.compat.shared_memory
@@ -142,6 +147,7 @@ class Supervisor:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             self._desk.close()
+            await self._control.close()
             await self._bytes.close()
             self._store.close()
         return reason
@@ -184,7 +190,9 @@ class Supervisor:
         token = load_token(self._config.state_dir / "admin.token")
         port = self.sockets.ports["admin"]
         settings = AdminSettings(token, port, (gateway.admin_host, *gateway.admin_hosts))
+        follow = [self._shared.run()] if self._shared else []
         return [
+            *follow,
             self._registry.run(),
             self._tick(),
             self._upkeep(),
@@ -201,7 +209,10 @@ class Supervisor:
     def _exposition(self) -> bytes:
         totals = self._counted()
         triton = triton_metrics(totals) if self._config.gateway.compat.triton_metrics else b""
-        totals.add(own_metrics(self._control, self._registry, self._fleet, self._shipper))
+        own = own_metrics(
+            self._control, self._registry, self._fleet, self._shipper, self._shared
+        )
+        totals.add(own)
         return render(totals) + triton
 
     async def _tick(self) -> None:
@@ -233,6 +244,17 @@ class Supervisor:
     def _announce_files(self) -> None:
         document = {"pid": os.getpid(), "ports": self.sockets.ports}
         write_atomically(self._config.run_dir / "supervisor.json", json.dumps(document).encode())
+
+
+def _shared_control(config: SupervisorConfig) -> SharedControl | None:
+    """Where a Kafka is configured, control is shared with its other gateways."""
+    if not config.log.kafka:
+        return None
+    from serving.store.kafka_control_log import KafkaControlLog  # not loaded without a Kafka
+
+    settings = SharedSettings(config.kafka.control_wait_s, config.kafka.control_timeout_s)
+    log = KafkaControlLog(config.log.kafka, config.kafka)
+    return SharedControl(SharedStore(config.state_dir, time.time_ns()), log, settings)
 
 
 def replace_self(config: SupervisorConfig, sockets: Sockets, argv: Sequence[str]) -> NoReturn:
