@@ -8,9 +8,7 @@ the nearest known one named.
 
 import argparse
 import dataclasses
-import difflib
 import os
-import shlex
 import tomllib
 import typing
 from collections.abc import Iterator, Mapping
@@ -18,9 +16,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from driftgate.config_ranges import expected_range
+from driftgate.config_models import MODELS, read_model_logs, set_for_models
+from driftgate.config_values import convert, unfit, unknown_key
 from driftgate.errors import CliError, Exit
-from eventlog.settings import KafkaSettings, LogSettings
+from eventlog.settings import KafkaSettings, LogSettings, ModelLogSettings
 from monitor.settings import MonitorSettings
 from serving.settings import (
     CompatSettings,
@@ -41,7 +40,6 @@ SECTIONS: Mapping[str, type] = {
     "kafka": KafkaSettings,
     "monitor": MonitorSettings,
 }
-SECRETS = frozenset({"kafka.password"})  # never printed
 # What applications and Kafka's own images are commonly configured with. Somebody
 # else may have set them, so they count for nothing until `log.kafka` is set.
 COMMON_VARIABLES: Mapping[str, str] = {
@@ -65,6 +63,7 @@ class Config:
     log: LogSettings
     kafka: KafkaSettings
     monitor: MonitorSettings
+    model_logs: Mapping[str, ModelLogSettings] = field(default_factory=dict)
     origins: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -119,6 +118,7 @@ def setting_options() -> argparse.ArgumentParser:
     for section, key, _ in keys():
         flag = f"--{section}-{key}".replace("_", "-")
         parent.add_argument(flag, dest=f"{section}.{key}", help=argparse.SUPPRESS)
+    parent.add_argument("--models", dest=MODELS, help=argparse.SUPPRESS)
     return parent
 
 
@@ -170,9 +170,14 @@ def load_config(args: argparse.Namespace, environment: Mapping[str, str] | None 
             raw = environment[origin]
         else:
             continue
-        values[section][key] = _convert(raw, kind, name, origin)
+        values[section][key] = convert(raw, kind, name, origin)
         origins[name] = origin
     state_dir, origins["state_dir"] = _state_dir(args, environment, document, path)
+    tables, origin = _model_tables(args, environment, document, path)
+    model_logs = read_model_logs(tables, origin)
+    origins |= {
+        f"{MODELS}.{model}.log.{key}": origin for model, key, _ in set_for_models(model_logs)
+    }
     gateway = GatewaySettings(
         limits=LimitSettings(**values["limits"]),
         compat=CompatSettings(**values["compat"]),
@@ -185,6 +190,7 @@ def load_config(args: argparse.Namespace, environment: Mapping[str, str] | None 
         LogSettings(**values["log"]),
         KafkaSettings(**values["kafka"]),
         MonitorSettings(**values["monitor"]),
+        model_logs,
         origins,
     )
 
@@ -205,9 +211,35 @@ def _state_dir(
         if not chosen:
             continue
         if not isinstance(chosen, str | Path):
-            raise _unfit("state_dir", chosen, origin, "a folder's name in quotes")
+            raise unfit("state_dir", chosen, origin, "a folder's name in quotes")
         return Path(chosen).expanduser().absolute(), origin
     return DEFAULT_STATE_DIR.absolute(), "default"
+
+
+def _model_tables(
+    args: argparse.Namespace,
+    environment: Mapping[str, str],
+    document: Mapping[str, Any],
+    path: Path,
+) -> tuple[Mapping[str, Any], str]:
+    """The tables of models, and where they were set: all of them in one place.
+
+    A model's name may hold what names of variables and flags cannot, so in those the
+    tables stand as they would in the file.
+    """
+    variable = f"{PREFIX}{MODELS}".upper()
+    for text, origin in (
+        (getattr(args, MODELS, None), "flag"),
+        (environment.get(variable), variable),
+    ):
+        if text is None:
+            continue
+        try:
+            return tomllib.loads(text), origin
+        except tomllib.TOMLDecodeError as error:
+            where = "--models" if origin == "flag" else variable
+            raise CliError(f"{where} is not valid TOML", str(error), code=Exit.USAGE) from error
+    return document.get(MODELS, {}), str(path)
 
 
 def _read_file(given: Path | None) -> tuple[Path, dict[str, Any]]:
@@ -230,15 +262,15 @@ def _read_file(given: Path | None) -> tuple[Path, dict[str, Any]]:
 def _check_document(document: Mapping[str, Any], path: Path) -> None:
     known = {section: {key for s, key, _ in keys() if s == section} for section in SECTIONS}
     for section, table in document.items():
-        if section == "state_dir":
+        if section in ("state_dir", MODELS):
             continue
         if section not in known:
-            raise _unknown(f"[{section}]", section, [*known, "state_dir"], path)
+            raise unknown_key(f"[{section}]", section, [*known, "state_dir", MODELS], path)
         if not isinstance(table, dict):
             raise CliError(f"{path}: {section} must be a table", code=Exit.USAGE)
         for key in table:
             if key not in known[section]:
-                raise _unknown(f"{section}.{key}", key, sorted(known[section]), path)
+                raise unknown_key(f"{section}.{key}", key, sorted(known[section]), path)
 
 
 def _check_variables(environment: Mapping[str, str]) -> None:
@@ -246,92 +278,4 @@ def _check_variables(environment: Mapping[str, str]) -> None:
     known = [f"{PREFIX}{section}__{key}".upper() for section, key, _ in keys()]
     for name in environment:
         if name.startswith(PREFIX) and "__" in name and name not in known:
-            raise _unknown(name, name, known, "the environment")
-
-
-def _unknown(shown: str, name: str, candidates: list[str], where: Path | str) -> CliError:
-    close = difflib.get_close_matches(name, candidates, n=1)
-    known = "`driftgate config show` lists them" if len(candidates) > 40 else ", ".join(candidates)
-    hint = f"did you mean {close[0]!r}?" if close else f"known: {known}"
-    return CliError(f"unknown key {shown} in {where}", hint=hint, code=Exit.USAGE)
-
-
-def _convert(raw: Any, kind: Any, name: str, origin: str) -> Any:
-    if typing.get_origin(kind) is typing.Literal:
-        if raw not in typing.get_args(kind):
-            raise _unfit(name, raw, origin, f"one of {', '.join(typing.get_args(kind))}")
-        return raw
-    try:
-        value = _CONVERTERS[kind](raw)
-    except (ValueError, TypeError) as error:
-        raise _unfit(name, raw, origin, _EXPECTED[kind]) from error
-    expected = expected_range(name, value)
-    if expected:
-        raise _unfit(name, raw, origin, expected)
-    return value
-
-
-def _unfit(name: str, raw: Any, origin: str, expected: str) -> CliError:
-    shown = "(a secret)" if name in SECRETS else repr(raw)
-    return CliError(
-        f"{name} = {shown} cannot be used",
-        f"expected {expected}",
-        f"it comes from {'the command line' if origin == 'flag' else origin}",
-        Exit.USAGE,
-    )
-
-
-def _to_bool(raw: Any) -> bool:
-    if isinstance(raw, bool):
-        return raw
-    words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
-    if isinstance(raw, str) and raw.lower() in words:
-        return words[raw.lower()]
-    raise ValueError(raw)
-
-
-def _to_int(raw: Any) -> int:
-    if isinstance(raw, (bool, float)):
-        raise TypeError(raw)
-    return int(raw)
-
-
-def _to_float(raw: Any) -> float:
-    if isinstance(raw, bool):
-        raise TypeError(raw)
-    return float(raw)
-
-
-def _to_str(raw: Any) -> str:
-    if not isinstance(raw, str):
-        raise TypeError(raw)
-    return raw
-
-
-def _to_ints(raw: Any) -> tuple[int, ...]:
-    parts = raw.split(",") if isinstance(raw, str) else raw
-    return tuple(_to_int(part) for part in parts)
-
-
-def _to_words(raw: Any) -> tuple[str, ...]:
-    parts = shlex.split(raw) if isinstance(raw, str) else raw
-    return tuple(_to_str(part) for part in parts)
-
-
-_EXPECTED: Mapping[Any, str] = {
-    bool: "true or false",
-    int: "a whole number",
-    float: "a number",
-    str: "text",
-    tuple[int, ...]: "whole numbers, as 5,25,100 or a list",
-    tuple[str, ...]: "words, as a list or as a shell would split them",
-}
-
-_CONVERTERS: Mapping[Any, Any] = {
-    bool: _to_bool,
-    int: _to_int,
-    float: _to_float,
-    str: _to_str,
-    tuple[int, ...]: _to_ints,
-    tuple[str, ...]: _to_words,
-}
+            raise unknown_key(name, name, known, "the environment")

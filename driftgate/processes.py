@@ -50,6 +50,7 @@ def gateway_document(config: Config) -> dict[str, Any]:
         "gateway": asdict(config.gateway),
         "log": asdict(config.log),
         "kafka": asdict(config.kafka),
+        "model_logs": {model: asdict(settings) for model, settings in config.model_logs.items()},
     }
 
 

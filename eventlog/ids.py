@@ -12,7 +12,7 @@ from pathlib import Path
 
 from eventlog.core.prediction_id import KEY_BYTES, IdCodec, PredictionId
 from eventlog.core.record import LogError
-from eventlog.segment_files import SCRATCH_SUFFIX
+from eventlog.key_file import create_key, replace_keys
 
 KEY_FILE = "id.keys"
 
@@ -35,7 +35,7 @@ class PredictionIds:
         """
         path = state_dir / KEY_FILE
         if create and not path.exists():
-            _create(path)
+            create_key(path, KEY_BYTES)
         try:
             lines = path.read_text("ascii").split()
             return cls(IdCodec([bytes.fromhex(line) for line in lines]))
@@ -67,32 +67,7 @@ def rotate_keys(state_dir: Path) -> None:
     """
     path = state_dir / KEY_FILE
     lines = path.read_text().split()[:1]
-    _write(path, [secrets.token_hex(KEY_BYTES), *lines])
-
-
-def _create(path: Path) -> None:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    scratch = _scratch(path, [secrets.token_hex(KEY_BYTES)])
-    try:
-        os.link(scratch, path)  # unlike a rename, it never replaces keys of another process
-    except FileExistsError:
-        return
-    finally:
-        scratch.unlink()
-
-
-def _write(path: Path, keys: list[str]) -> None:
-    os.replace(_scratch(path, keys), path)
-
-
-def _scratch(path: Path, keys: list[str]) -> Path:
-    scratch = path.with_name(f"{path.name}.{secrets.token_hex(4)}{SCRATCH_SUFFIX}")
-    descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write("".join(f"{key}\n" for key in keys))
-        file.flush()
-        os.fsync(file.fileno())
-    return scratch
+    replace_keys(path, [secrets.token_hex(KEY_BYTES), *lines])
 
 
 __all__ = ["KEY_FILE", "PredictionId", "PredictionIds", "rotate_keys", "set_damaged_keys_aside"]

@@ -1,11 +1,13 @@
 """What an operator can set about the prediction log; defaults and units stand here."""
 
-from dataclasses import dataclass
-from typing import Literal, get_args
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal, get_args
 
 MIB = 1024 * 1024
 Mode = Literal["async", "durable", "sampled", "off"]
 MODES: tuple[str, ...] = get_args(Mode)
+Payload = Literal["full", "features", "off"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +27,48 @@ class LogSettings:
     retention_s: float = 7 * 86_400.0
     retention_bytes: int = 5 * 1024 * MIB  # all segments of a state_dir, WAL included
     kafka: str = ""  # bootstrap servers, "host:9092,host:9092"; empty: the log stays here
+    hash_key_file: str = ""  # of hashed fields; empty: log.key of the state directory
+
+
+@dataclass(frozen=True, slots=True)
+class ModelLogSettings:
+    """What is logged of one model; None: as `*` says, then the version, then LogSettings.
+
+    Fields are tensors (`NAME`, `input:NAME`, `output:NAME`), all of a side (`input:*`),
+    elements of a row of a tensor (`NAME.3`), or features by the names that the model was
+    pushed with.
+    """
+
+    mode: Mode | None = None
+    sample_rate: float | None = None
+    payload: Payload | None = None  # full: inputs and outputs; features: inputs; off: neither
+    keep: tuple[str, ...] | None = None  # only these fields; None or empty: all
+    drop: tuple[str, ...] | None = None  # never these
+    hash: tuple[str, ...] | None = None  # these as keyed digests, equal for equal values
+
+    def over(self, other: "ModelLogSettings") -> "ModelLogSettings":
+        """These settings, and those of `other` where these say nothing."""
+        mine = {name: value for name, value in asdict(self).items() if value is not None}
+        return replace(other, **mine)
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> "ModelLogSettings":
+        """The inverse of `asdict`, also after JSON. Raises: TypeError."""
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in document.items()
+        }
+        return cls(**values)
+
+
+ANY_MODEL = "*"
+
+
+def log_settings_of(model: str, settings: Mapping[str, ModelLogSettings]) -> ModelLogSettings:
+    """What `settings` say of `model`: its own first, then those of all models."""
+    everybody = settings.get(ANY_MODEL, ModelLogSettings())
+    own = settings.get(model)
+    return everybody if own is None else own.over(everybody)
 
 
 SecurityProtocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]

@@ -5,7 +5,9 @@ import json
 from typing import Any
 
 from driftgate.cli import common_options
-from driftgate.config import SECRETS, Config, keys, load_config, setting_options
+from driftgate.config import Config, keys, load_config, setting_options
+from driftgate.config_models import MODELS, set_for_models
+from driftgate.config_values import SECRETS
 
 
 def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -25,6 +27,9 @@ def run_show(args: argparse.Namespace) -> int:
         (f"{section}.{key}", value_of(config, section, key), origin_of(config, section, key))
         for section, key, _ in keys()
     ]
+    for model, key, value in set_for_models(config.model_logs):
+        name = f"{MODELS}.{model}.log.{key}"
+        rows.append((name, value, config.origins[name]))
     rows.insert(0, ("state_dir", str(config.state_dir), config.origins["state_dir"]))
     if args.output == "json":
         print(

@@ -9,7 +9,10 @@ our own. Laws, each from a measured trap:
   bfloat16 does not exist; field metadata keep the datatype;
 - a fixed-size list of size 0 cannot be made: a tensor with a zero in its shape
   has a column of Arrow's null type, and its shape in the metadata;
-- a tensor too large for a record is a column of sha256 digests.
+- a tensor too large for a record is a column of sha256 digests, and a field that is
+  hashed by policy a column of shorter, keyed ones;
+- what a log policy leaves out is named, in header `dropped` or in the metadata of the
+  column it was left out of, so that its absence is not taken for a fault.
 """
 
 import hashlib
@@ -26,7 +29,10 @@ import pyarrow as pa
 from eventlog.core.arrow_message import refuse_compressed
 from eventlog.core.predictions import (
     DTYPES,
+    HASH_BYTES,
+    TRACE_BYTES,
     Array,
+    Hashed,
     Omitted,
     PredictionRows,
     datatype_of,
@@ -40,6 +46,7 @@ from eventlog.core.record import (
     runs_header,
     runs_of,
 )
+from eventlog.core.traceparent import traceparent_text
 
 DIGEST_BYTES = 32
 END_OF_STREAM = b"\xff\xff\xff\xff\x00\x00\x00\x00"
@@ -53,17 +60,27 @@ FIXED: Mapping[str, np.dtype[Any]] = {
     "row": np.dtype(np.uint32),
 }
 # How a tensor lies in its column; the value stands in the field's metadata.
-VALUES, BYTES, EMPTY, DIGEST = "values", "bytes", "empty", "digest"
+VALUES, BYTES, EMPTY, DIGEST, HASHED = "values", "bytes", "empty", "digest", "hashed"
+_DIGEST_BYTES: Mapping[str, int] = {DIGEST: DIGEST_BYTES, HASHED: HASH_BYTES}
+DROPPED_HEADER = "dropped"
+TRACE_HEADER = "traceparent"
+TRACES = "traceparent"  # the column
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One tensor's part of the schema; `shape` is that of one row."""
+    """One tensor's part of the schema; `shape` is that of one row.
+
+    masked: elements of a row that a log policy left out.
+    hash_key: what names the key of a hashed column.
+    """
 
     key: str
     datatype: str
     shape: tuple[int, ...]
     storage: str
+    masked: tuple[int, ...] = ()
+    hash_key: str = ""
 
     @property
     def width(self) -> int:
@@ -83,16 +100,22 @@ def layout_of(rows: PredictionRows) -> Layout:
         shape = array.shape[1:]
         datatype = datatype_of(rows, key, array)
         storage = EMPTY if 0 in shape else BYTES if datatype == "BYTES" else VALUES
-        columns.append(Column(key, datatype, shape, storage))
+        columns.append(Column(key, datatype, shape, storage, rows.masked.get(key, ())))
     for key, omitted in rows.omitted.items():
         columns.append(Column(key, omitted.datatype, omitted.shape, DIGEST))
+    for key, hashed in rows.hashed.items():
+        columns.append(Column(key, hashed.datatype, hashed.shape, HASHED, (), hashed.key))
     return tuple(columns)
 
 
 @lru_cache(maxsize=1024)
-def fingerprint(layout: Layout) -> str:
-    """16 hex characters that name a layout."""
-    text = json.dumps([[c.key, c.datatype, c.shape, c.storage] for c in layout])
+def fingerprint(layout: Layout, *, traced: bool = False) -> str:
+    """16 hex characters that name a layout, and whether there is a column of traces."""
+    columns: list[Any] = [
+        [c.key, c.datatype, c.shape, c.storage, *filter(None, (c.masked, c.hash_key))]
+        for c in layout
+    ]
+    text = json.dumps(columns + [TRACES] * traced)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -105,13 +128,14 @@ def encode_predictions(rows: PredictionRows, producer: str, watermark_ns: int) -
     count = len(rows)
     if count == 0:
         raise RecordError(f"model {rows.model}: a record of no rows")
-    schema, schema_bytes = _schema(layout)
+    traces = rows.traces if rows.traces is not None and rows.traces.any() else None
+    schema, schema_bytes = _schema(layout, traced=traces is not None)
     arrays = [_fixed(name, getattr(rows, name), dtype, count) for name, dtype in FIXED.items()]
+    if traces is not None:
+        arrays.append(_pack_binary(TRACES, TRACE_BYTES, traces, count))
     by_key = dict(tensors(rows))
     for column in layout:
-        source = (
-            rows.omitted[column.key].digests if column.storage == DIGEST else by_key[column.key]
-        )
+        source = _source(column, rows, by_key)
         if len(source) != count:
             raise RecordError(f"{column.key}: {len(source)} rows, expected {count}")
         arrays.append(_PACK[column.storage](column, source, count))
@@ -119,11 +143,15 @@ def encode_predictions(rows: PredictionRows, producer: str, watermark_ns: int) -
     runs = rows.all_runs
     headers = {
         **{name: getattr(rows, name) for name in HEADERS},
-        "schema": fingerprint(layout),
+        "schema": fingerprint(layout, traced=traces is not None),
         "ts_min_ns": str(rows.ts_ns.min()),
         "ts_max_ns": str(rows.ts_ns.max()),
         **runs_header(runs),
+        **policy_header(rows.dropped),
     }
+    if traces is not None:
+        first = traces[int(traces.any(axis=1).argmax())]
+        headers[TRACE_HEADER] = traceparent_text(first.tobytes())
     return Record(
         stream=PREDICTIONS,
         kind=RecordKind.DATA,
@@ -134,6 +162,19 @@ def encode_predictions(rows: PredictionRows, producer: str, watermark_ns: int) -
         headers=headers,
         body=b"".join((schema_bytes, batch.serialize(), END_OF_STREAM)),
     )
+
+
+def _source(column: Column, rows: PredictionRows, by_key: Mapping[str, Array]) -> Array:
+    if column.storage == DIGEST:
+        return rows.omitted[column.key].digests
+    if column.storage == HASHED:
+        return rows.hashed[column.key].digests
+    return by_key[column.key]
+
+
+def policy_header(dropped: tuple[str, ...]) -> dict[str, str]:
+    """The header that names the tensors left out by policy: none for none."""
+    return {DROPPED_HEADER: json.dumps(dropped)} if dropped else {}
 
 
 def decode_predictions(record: Record) -> PredictionRows:
@@ -177,18 +218,23 @@ def _rows(record: Record, batch: Any) -> PredictionRows:
     sides: dict[str, dict[str, Array]] = {"input": {}, "output": {}}
     datatypes: dict[str, str] = {}
     omitted: dict[str, Omitted] = {}
+    hashed: dict[str, Hashed] = {}
+    masked: dict[str, tuple[int, ...]] = {}
     for field, array in zip(batch.schema, batch.columns, strict=True):
         if field.metadata is None:
             continue
         column = _column(field)
         if field.type != _type(column):
             raise RecordError(f"{column.key}: {field.type} cannot hold what its metadata say")
-        if column.storage == DIGEST:
-            digests = _view(array, np.dtype(np.uint8), DIGEST_BYTES)
-            omitted[column.key] = Omitted(
-                column.datatype, column.shape, digests.reshape(-1, DIGEST_BYTES)
-            )
+        if column.storage in _DIGEST_BYTES:
+            digests = _unpack_binary(array, _DIGEST_BYTES[column.storage])
+            if column.storage == DIGEST:
+                omitted[column.key] = Omitted(column.datatype, column.shape, digests)
+            else:
+                hashed[column.key] = Hashed(column.datatype, column.shape, column.hash_key, digests)
             continue
+        if column.masked:
+            masked[column.key] = column.masked
         side, _, name = column.key.partition(":")
         sides[side][name] = _UNPACK[column.storage](column, array, record.rows)
         if column.datatype == "BF16":
@@ -204,18 +250,30 @@ def _rows(record: Record, batch: Any) -> PredictionRows:
         datatypes=datatypes,
         runs=runs if len(runs) > 1 else (),
         omitted=omitted,
+        hashed=hashed,
+        dropped=tuple(json.loads(record.headers.get(DROPPED_HEADER, "[]"))),
+        masked=masked,
+        traces=_unpack_binary(batch.column(TRACES), TRACE_BYTES)
+        if TRACES in batch.schema.names
+        else None,
     )
 
 
 @lru_cache(maxsize=1024)
-def _schema(layout: Layout) -> tuple[Any, bytes]:
+def _schema(layout: Layout, *, traced: bool) -> tuple[Any, bytes]:
     fields = [pa.field(name, pa.from_numpy_dtype(d), nullable=False) for name, d in FIXED.items()]
+    if traced:
+        fields.append(pa.field(TRACES, pa.binary(TRACE_BYTES), nullable=False))
     for column in layout:
         metadata = {
             "datatype": column.datatype,
             "shape": json.dumps(column.shape),
             "storage": column.storage,
         }
+        if column.masked:
+            metadata["masked"] = json.dumps(column.masked)
+        if column.hash_key:
+            metadata["hash_key"] = column.hash_key
         nullable = column.storage == EMPTY  # Arrow's null type knows no other way
         fields.append(pa.field(column.key, _type(column), nullable, metadata))
     schema = pa.schema(fields)
@@ -226,8 +284,8 @@ def _schema(layout: Layout) -> tuple[Any, bytes]:
 def _type(column: Column) -> Any:
     if column.storage == EMPTY:
         return pa.null()
-    if column.storage == DIGEST:
-        return pa.binary(DIGEST_BYTES)
+    if column.storage in _DIGEST_BYTES:
+        return pa.binary(_DIGEST_BYTES[column.storage])
     if column.storage == BYTES:
         return pa.list_(_item(pa.binary())) if column.shape else pa.binary()
     item = pa.from_numpy_dtype(_stored(column.datatype))
@@ -245,7 +303,15 @@ def _stored(datatype: str) -> np.dtype[Any]:
 def _column(field: Any) -> Column:
     metadata = {key.decode(): value.decode() for key, value in field.metadata.items()}
     shape = tuple(int(size) for size in json.loads(metadata["shape"]))
-    return Column(field.name, metadata["datatype"], shape, metadata["storage"])
+    masked = tuple(int(index) for index in json.loads(metadata.get("masked", "[]")))
+    return Column(
+        field.name,
+        metadata["datatype"],
+        shape,
+        metadata["storage"],
+        masked,
+        metadata.get("hash_key", ""),
+    )
 
 
 def _fixed(name: str, array: Array, dtype: np.dtype[Any], count: int) -> Any:
@@ -284,10 +350,18 @@ def _pack_empty(_: Column, __: Array, count: int) -> Any:
 
 
 def _pack_digest(column: Column, digests: Array, count: int) -> Any:
-    if digests.shape != (count, DIGEST_BYTES) or digests.dtype != np.uint8:
-        raise RecordError(f"{column.key}: digests of shape {digests.shape}")
-    buffer = pa.py_buffer(np.ascontiguousarray(digests))
-    return pa.FixedSizeBinaryArray.from_buffers(pa.binary(DIGEST_BYTES), count, [None, buffer])
+    return _pack_binary(column.key, _DIGEST_BYTES[column.storage], digests, count)
+
+
+def _pack_binary(name: str, width: int, values: Array, count: int) -> Any:
+    if values.shape != (count, width) or values.dtype != np.uint8:
+        raise RecordError(f"{name}: {values.dtype} {values.shape}, expected uint8 {(count, width)}")
+    buffer = pa.py_buffer(np.ascontiguousarray(values))
+    return pa.FixedSizeBinaryArray.from_buffers(pa.binary(width), count, [None, buffer])
+
+
+def _unpack_binary(array: Any, width: int) -> Array:
+    return _view(array, np.dtype(np.uint8), width).reshape(-1, width)
 
 
 def _unpack_values(column: Column, array: Any, count: int) -> Array:
@@ -321,6 +395,7 @@ _PACK: Mapping[str, Callable[[Column, Array, int], Any]] = {
     BYTES: _pack_bytes,
     EMPTY: _pack_empty,
     DIGEST: _pack_digest,
+    HASHED: _pack_digest,
 }
 _UNPACK: Mapping[str, Callable[[Column, Any, int], Array]] = {
     VALUES: _unpack_values,

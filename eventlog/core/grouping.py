@@ -14,6 +14,8 @@ import numpy as np
 from eventlog.core.arrow_codec import DIGEST_BYTES, FIXED
 from eventlog.core.predictions import (
     FIXED_BYTES_PER_ROW,
+    HASH_BYTES,
+    TRACE_BYTES,
     Array,
     Omitted,
     PredictionRows,
@@ -21,6 +23,7 @@ from eventlog.core.predictions import (
     datatype_of,
     rows_bytes,
     tensors,
+    values_bytes,
 )
 from eventlog.core.record import cut_runs, merge_adjacent
 
@@ -39,6 +42,11 @@ def key_of(rows: PredictionRows) -> Key:
         tuple([(name, array.dtype, array.shape[1:]) for name, array in rows.outputs.items()]),
         tuple(rows.datatypes.items()),
         tuple([(key, value.datatype, value.shape) for key, value in rows.omitted.items()]),
+        tuple([(key, value.datatype, value.shape, value.key) for key, value in rows.hashed.items()])
+        if rows.hashed
+        else (),
+        rows.dropped,
+        tuple(rows.masked.items()),
     )
 
 
@@ -61,7 +69,24 @@ def concatenate(batches: Sequence[PredictionRows]) -> PredictionRows:
             key: replace(value, digests=np.concatenate([b.omitted[key].digests for b in batches]))
             for key, value in head.omitted.items()
         },
+        hashed={
+            key: replace(value, digests=np.concatenate([b.hashed[key].digests for b in batches]))
+            for key, value in head.hashed.items()
+        },
+        traces=_join_traces(batches),
         runs=runs if len(runs) > 1 else (),
+    )
+
+
+def _join_traces(batches: Sequence[PredictionRows]) -> Array | None:
+    """Requests with a trace and without share a record: most deployments trace a few."""
+    if all(rows.traces is None for rows in batches):
+        return None
+    return np.concatenate(
+        [
+            np.zeros((len(rows), TRACE_BYTES), np.uint8) if rows.traces is None else rows.traces
+            for rows in batches
+        ]
     )
 
 
@@ -86,7 +111,7 @@ def digest_oversize(rows: PredictionRows, row_bytes_max: int) -> PredictionRows:
 
 def row_digests(array: Array) -> Array:
     """sha256 of each row, uint8 (n, 32); see `Omitted`."""
-    digests = [hashlib.sha256(_values_bytes(array[i : i + 1])).digest() for i in range(len(array))]
+    digests = [hashlib.sha256(values_bytes(array[i : i + 1])).digest() for i in range(len(array))]
     return np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(-1, DIGEST_BYTES)
 
 
@@ -124,7 +149,9 @@ def _split_uneven(rows: PredictionRows, rows_max: int, bytes_max: int) -> Iterat
 
 
 def _row_sizes(rows: PredictionRows) -> Array:
-    sizes = np.full(len(rows), FIXED_BYTES_PER_ROW, dtype=np.int64)
+    traced = 0 if rows.traces is None else TRACE_BYTES
+    fixed = FIXED_BYTES_PER_ROW + traced + HASH_BYTES * len(rows.hashed)
+    sizes = np.full(len(rows), fixed, dtype=np.int64)
     for _, array in tensors(rows):
         if array.dtype.hasobject:
             flat = array.reshape(len(rows), -1).tolist()
@@ -144,13 +171,8 @@ def cut(rows: PredictionRows, start: int, stop: int) -> PredictionRows:
         inputs={name: array[start:stop] for name, array in rows.inputs.items()},
         outputs={name: array[start:stop] for name, array in rows.outputs.items()},
         omitted={k: replace(o, digests=o.digests[start:stop]) for k, o in rows.omitted.items()},
+        hashed={k: replace(h, digests=h.digests[start:stop]) for k, h in rows.hashed.items()},
+        traces=None if rows.traces is None else rows.traces[start:stop],
         first_sequence=min(first for first, _ in runs),
         runs=runs if len(runs) > 1 else (),
     )
-
-
-def _values_bytes(array: Array) -> bytes:
-    if not array.dtype.hasobject:
-        return np.ascontiguousarray(array).tobytes()
-    parts = [len(item).to_bytes(4, "little") + item for item in array.ravel().tolist()]
-    return b"".join(parts)

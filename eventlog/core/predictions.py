@@ -62,6 +62,25 @@ class Omitted:
     digests: NDArray[np.uint8]
 
 
+HASH_BYTES = 16  # of a keyed digest; truncated, 128 bits tell values apart as well
+TRACE_BYTES = 25
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Hashed:
+    """A field that the model's log policy keeps as keyed digests, so that equal values show.
+
+    shape:   of one row.
+    key:     names the key that was used, see `eventlog.hash_key`.
+    digests: uint8 (n, 16), of the bytes that `Omitted` describes.
+    """
+
+    datatype: str
+    shape: tuple[int, ...]
+    key: str
+    digests: NDArray[np.uint8]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class PredictionRows:
     """n rows of one (model, version, digest, role, rollout, schema).
@@ -78,6 +97,12 @@ class PredictionRows:
                 say it: BF16 travels as uint16.
     runs:       sequence numbers in row order; empty: first_sequence, +1, +2, ...
     omitted:    like `inputs` and `outputs`, under "input:NAME" or "output:NAME".
+    hashed:     likewise; one element i of a row's tensor under "input:NAME.i".
+    dropped:    tensors that the model's log policy leaves out, likewise.
+    masked:     "input:NAME" -> elements of a row that it leaves out of a tensor; these
+                are 0, false or empty in the array.
+    traces:     uint8 (n, 25): trace id, parent id and flags of the W3C traceparent that
+                came with the row's request, zeros without one; None: no row has one.
     """
 
     model: str
@@ -97,6 +122,10 @@ class PredictionRows:
     datatypes: Mapping[str, str] = field(default_factory=dict)
     runs: tuple[Run, ...] = ()
     omitted: Mapping[str, Omitted] = field(default_factory=dict)
+    hashed: Mapping[str, Hashed] = field(default_factory=dict)
+    dropped: tuple[str, ...] = ()
+    masked: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    traces: NDArray[np.uint8] | None = None
 
     def __len__(self) -> int:
         return len(self.ts_ns)
@@ -167,4 +196,16 @@ def rows_bytes(rows: PredictionRows) -> int:
         total += array_bytes(array)
     for array in rows.outputs.values():
         total += array_bytes(array)
+    if rows.traces is not None:
+        total += rows.traces.nbytes
+    for hashed in rows.hashed.values():
+        total += hashed.digests.nbytes
     return total
+
+
+def values_bytes(array: Array) -> bytes:
+    """What the digests of `Omitted` and `Hashed` are made of."""
+    if not array.dtype.hasobject:
+        return np.ascontiguousarray(array).tobytes()
+    parts = [len(item).to_bytes(4, "little") + item for item in array.ravel().tolist()]
+    return b"".join(parts)

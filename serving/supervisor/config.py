@@ -3,11 +3,12 @@
 import dataclasses
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from eventlog.settings import KafkaSettings, LogSettings
+from eventlog.settings import KafkaSettings, LogSettings, ModelLogSettings
 from serving.settings import (
     CompatSettings,
     CompressionSettings,
@@ -25,6 +26,7 @@ class SupervisorConfig:
     gateway: GatewaySettings = field(default_factory=GatewaySettings)
     log: LogSettings = field(default_factory=LogSettings)
     kafka: KafkaSettings = field(default_factory=KafkaSettings)
+    model_logs: Mapping[str, ModelLogSettings] = field(default_factory=dict)  # or of `*`
 
     @property
     def run_dir(self) -> Path:
@@ -46,6 +48,9 @@ class SupervisorConfig:
             "gateway": dataclasses.asdict(self.gateway),
             "log": dataclasses.asdict(self.log),
             "kafka": dataclasses.asdict(self.kafka),
+            "model_logs": {
+                model: dataclasses.asdict(settings) for model, settings in self.model_logs.items()
+            },
         }
 
 
@@ -72,6 +77,10 @@ def config_from_json(document: dict[str, Any]) -> SupervisorConfig:
         ),
         log=LogSettings(**document.get("log", {})),
         kafka=KafkaSettings(**document.get("kafka", {})),
+        model_logs={
+            model: ModelLogSettings.from_json(settings)
+            for model, settings in document.get("model_logs", {}).items()
+        },
     )
 
 

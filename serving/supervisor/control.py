@@ -8,11 +8,12 @@ and never correctness.
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from eventlog.settings import ModelLogSettings, log_settings_of
 from protos import channel_pb2
 from serving.core.config_override import merge_override
 from serving.core.errors import ServeError
@@ -31,7 +32,7 @@ from serving.store.desired_state import Change, DesiredState
 from serving.store.files import StoreError
 from serving.supervisor.fleet import Fleet
 from serving.supervisor.model_bytes import FetchFailure, ModelBytes
-from serving.supervisor.models import settings_document
+from serving.supervisor.models import log_document, settings_document
 from serving.supervisor.reconcile import Desired, Step, is_live, next_step
 from serving.supervisor.say import say
 from serving.supervisor.worker_state import Key, Worker, WorkerState, load_message
@@ -54,13 +55,21 @@ class _Waiter:
 class Control:
     """Owns the store, the bytes in memory and the waiters; one event loop calls it."""
 
-    def __init__(self, store: DesiredState, bytes_of: ModelBytes, keep_previous: int) -> None:
+    def __init__(
+        self,
+        store: DesiredState,
+        bytes_of: ModelBytes,
+        keep_previous: int,
+        model_logs: Mapping[str, ModelLogSettings],
+    ) -> None:
+        """model_logs: what to log of each model, and of `*`."""
         self.store = store
         store.changed = self._changed
         self.counted = Totals()
         self.problems: dict[str, str] = {}  # model -> what an operator should know
         self.may_begin = False  # a first routing table waits for the first look at the registry
         self._bytes, self._keep_previous = bytes_of, keep_previous
+        self._model_logs = model_logs
         self._fleet: Fleet | None = None
         self._waiters: list[_Waiter] = []
         self._ends_in_load: dict[str, int] = {}  # digest -> workers that ended over it in a row
@@ -240,6 +249,9 @@ class Control:
                     give_up = partial(self.give_up_on, model, version, error.message)
                     asyncio.get_running_loop().call_soon(give_up)
                     continue
+            settings["log"] = log_document(
+                fetched.manifest, log_settings_of(model, self._model_logs)
+            )
             message = load_message(
                 model, version, [(file.name, file.bytes) for file in files], settings
             )

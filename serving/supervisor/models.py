@@ -10,10 +10,11 @@ import contextlib
 import os
 import shutil
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from eventlog.settings import ModelLogSettings
 from registry_client import (
     Corrupt,
     Fetched,
@@ -144,6 +145,21 @@ def _exactly(source: Source, model: str, version: Version) -> Fetched:
             f"(digest {fetched.manifest.digest[:12]}, not {version.digest[:12]})"
         )
     return fetched
+
+
+def log_document(manifest: Manifest, settings: ModelLogSettings) -> dict[str, Any]:
+    """What a worker should log of a version: the operator's settings for its model.
+
+    Features come by name; a worker knows tensors, so it is told the place of each that
+    the settings name.
+    """
+    named = {*(settings.keep or ()), *(settings.drop or ()), *(settings.hash or ())}
+    places = {
+        feature.name: [feature.tensor, feature.index]
+        for feature in manifest.features
+        if feature.name in named
+    }
+    return {**asdict(settings), "features": places}
 
 
 def settings_document(manifest: Manifest, files: Iterable[ManifestFile]) -> dict[str, Any]:

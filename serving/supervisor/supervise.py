@@ -82,7 +82,7 @@ class Supervisor:
         self._dead = DeadTotals(config.run_dir / "totals.json")
         cache = ModelCache(config.state_dir / "cache")
         self._bytes = ModelBytes(lambda: self._registry.source(), cache)  # noqa: PLW0108 - made below
-        self._control = Control(self._store, self._bytes, gateway.keep_previous)
+        self._control = Control(self._store, self._bytes, gateway.keep_previous, config.model_logs)
         self._bytes.changed = self._control.fetched
         self._registry = RegistryFollower(
             lambda: open_source(config.registry_dir, gateway.model_repository),
@@ -209,9 +209,7 @@ class Supervisor:
     def _exposition(self) -> bytes:
         totals = self._counted()
         triton = triton_metrics(totals) if self._config.gateway.compat.triton_metrics else b""
-        own = own_metrics(
-            self._control, self._registry, self._fleet, self._shipper, self._shared
-        )
+        own = own_metrics(self._control, self._registry, self._fleet, self._shipper, self._shared)
         totals.add(own)
         return render(totals) + triton
 

@@ -70,6 +70,7 @@ class Worker:
             self._slab,
             self._log.journal,
             config.log,
+            self._log.hash_key,
             threads=config.threads,
             max_batch_size=config.max_batch_size,
             instances=config.workers,

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from eventlog import GapReason, PredictionIds, PredictionWriter
+from eventlog.hash_key import HashKey
 from eventlog.settings import LogSettings
 from serving import metrics as catalogue
 from serving.metrics import MetricsSlab
@@ -16,6 +17,7 @@ class WorkerLog:
         self, state_dir: Path, incarnation: str, settings: LogSettings, slab: MetricsSlab
     ) -> None:
         """Raises: what the writer raises when the incarnation is not free, OSError."""
+        self._state_dir, self._settings = state_dir, settings
         self.ids = PredictionIds.load(state_dir)
         self.writer = PredictionWriter(state_dir / "log", incarnation, settings)
         self.journal = Journal(self.writer, self.ids, incarnation)
@@ -26,6 +28,10 @@ class WorkerLog:
         for reason in GapReason:  # at zero, so that the first gap has a rate
             slab.counter(catalogue.LOG_GAPS, reason.label)
         self._seen: dict[str, float] = {}
+
+    def hash_key(self) -> HashKey:
+        """The key of hashed fields, made if it is ours to make. Raises: LogError, OSError."""
+        return HashKey.of_log(self._state_dir, self._settings)
 
     def count(self) -> None:
         """Bring the metrics up to the writer's own counters."""

@@ -8,7 +8,7 @@ take becomes a gap record. Laws:
   `release`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
@@ -17,9 +17,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from eventlog import GapReason, PredictionRows, Status
-from serving.core.datatypes import Array, Datatype
+from serving.core.datatypes import Array
 from serving.core.routing import Arm
-from serving.core.signature import Signature, TensorSpec
+from serving.core.signature import Signature
+from serving.worker.log_shape import LogShape
 
 Done = Callable[[Exception | None], None]
 Release = Callable[[], None]
@@ -87,6 +88,7 @@ class LogTap:
         mode: LogMode,
         sample_rate: float,
         chance: Callable[[], float],
+        shape: LogShape,
     ) -> None:
         """chance: uniform in [0, 1), decides which batches a sampled log keeps."""
         self.mode = mode if journal is not None else LogMode.OFF
@@ -95,10 +97,7 @@ class LogTap:
         self._digest = digest
         self._rate = sample_rate
         self._chance = chance
-        self._batched = signature.max_batch_size > 0
-        self._datatypes = _bfloats("input", signature.inputs) | _bfloats(
-            "output", signature.outputs
-        )
+        self._shape = shape
 
     @property
     def numbers(self) -> bool:
@@ -164,18 +163,8 @@ class LogTap:
             flags=flags,
             weight=_filled(total, weight, "f4"),
             row=index,
-            inputs=self._columns(self._signature.inputs, rows.inputs),
-            outputs=self._columns(self._signature.outputs, rows.outputs),
-            datatypes=self._datatypes,
+            **self._shape.columns(rows.inputs, rows.outputs),
         )
-
-    def _columns(self, specs: Sequence[TensorSpec], arrays: Sequence[Array]) -> Mapping[str, Array]:
-        """Arrays with a first dimension of rows; an unbatched request is one row."""
-        if not arrays:
-            return {}
-        if self._batched:
-            return {spec.name: array for spec, array in zip(specs, arrays, strict=True)}
-        return {spec.name: array[None] for spec, array in zip(specs, arrays, strict=True)}
 
 
 @lru_cache(maxsize=1024)
@@ -184,7 +173,3 @@ def _filled(rows: int, value: float, dtype: str) -> Array:
     column = np.full(rows, value, dtype=dtype)
     column.flags.writeable = False
     return column
-
-
-def _bfloats(kind: str, specs: Sequence[TensorSpec]) -> dict[str, str]:
-    return {f"{kind}:{spec.name}": "BF16" for spec in specs if spec.datatype is Datatype.BF16}

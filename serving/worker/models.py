@@ -3,26 +3,34 @@
 import asyncio
 import gc
 import json
+import logging
 import os
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from eventlog.settings import LogSettings
+from eventlog import LogError
+from eventlog.hash_key import HashKey
+from eventlog.settings import LogSettings, ModelLogSettings
 from protos import channel_pb2 as pb
+from serving.core.log_policy import Place, log_policy
 from serving.core.model_config import config_document
 from serving.core.queue_settings import QueueSettings
 from serving.core.rollout_state import content_of
 from serving.core.routing import Arm, Route, RoutingTable, make_route
+from serving.core.signature import Signature
 from serving.metrics import MetricsSlab
 from serving.worker.counters import VersionMetrics
 from serving.worker.dataplane import DataPlane
+from serving.worker.log_shape import LogShape
 from serving.worker.log_tap import Journal, LogMode, LogTap
 from serving.worker.session import LoadError
 from serving.worker.session_load import LoadedSession, LoadSettings, load_session, read_specs
 from serving.worker.version import Version
+
+log = logging.getLogger("driftgate.serving")
 
 Key = tuple[str, str]  # model, version
 RUN_THREADS = 4  # slow versions that may run at the same time
@@ -38,14 +46,18 @@ class ModelShelf:
         slab: MetricsSlab,
         journal: Journal | None,
         log_settings: LogSettings,
+        hash_key: Callable[[], HashKey],
         *,
         threads: int,
         max_batch_size: int,
         instances: int,
     ) -> None:
-        """instances: sessions of each version on the whole gateway; one per worker."""
+        """hash_key: reads the key of hashed fields. Raises: LogError.
+        instances: sessions of each version on the whole gateway; one per worker.
+        """
         self._loop, self._plane, self._slab = loop, plane, slab
         self._journal, self._log_settings = journal, log_settings
+        self._hash_key = hash_key
         self._threads, self._max_batch_size = threads, max_batch_size
         self._instances = instances
         self._chance = random.Random().random  # noqa: S311 - sampling, not a secret
@@ -64,6 +76,7 @@ class ModelShelf:
             loaded = await self._loop.run_in_executor(
                 self._loader, self._load_session, load, list(fds), settings
             )
+            tap = self._tap(load, loaded.signature, settings)
         except LoadError as error:
             return pb.FromWorker(
                 load_failed=pb.LoadFailed(
@@ -76,7 +89,7 @@ class ModelShelf:
         finally:
             for fd in fds:
                 os.close(fd)
-        self._shelve(load, loaded, settings)
+        self._shelve(load, loaded, tap, settings)
         signature = loaded.signature
         described = {
             "inputs": [spec.to_json() for spec in signature.inputs],
@@ -127,16 +140,34 @@ class ModelShelf:
             warmup,
         )
 
-    def _shelve(self, load: pb.Load, loaded: LoadedSession, settings: Mapping[str, Any]) -> None:
-        digest = content_of(load.digest)
-        tap = LogTap(
+    def _tap(self, load: pb.Load, signature: Signature, settings: Mapping[str, Any]) -> LogTap:
+        """Raises: LoadError if what is to be hashed cannot be: it may not be kept as it is."""
+        own, features = _log_settings(settings)
+        policy = log_policy(signature, own, features)
+        if policy.unknown:
+            log.warning(
+                "model %s version %s has no field %s, which its log settings name",
+                *(load.model, load.version, ", ".join(map(repr, policy.unknown))),
+            )
+        rate = settings.get("sample_rate") if own.sample_rate is None else own.sample_rate
+        try:
+            key = self._hash_key() if policy.hashes else None
+        except (LogError, OSError) as error:
+            raise LoadError(f"the fields of its log cannot be hashed: {error}") from error
+        return LogTap(
             self._journal,
-            loaded.signature,
-            digest,
-            LogMode(settings.get("log_mode") or self._log_settings.mode),
-            _rate(settings.get("sample_rate"), self._log_settings.sample_rate),
+            signature,
+            content_of(load.digest),
+            LogMode(own.mode or settings.get("log_mode") or self._log_settings.mode),
+            _rate(rate, self._log_settings.sample_rate),
             self._chance,
+            LogShape(signature, policy, key),
         )
+
+    def _shelve(
+        self, load: pb.Load, loaded: LoadedSession, tap: LogTap, settings: Mapping[str, Any]
+    ) -> None:
+        digest = content_of(load.digest)
         replaced = self.versions.get((load.model, load.version))
         if replaced is not None:  # it serves on until the next routing table
             self._replaced.add(replaced)
@@ -245,12 +276,26 @@ def _settings(text: bytes) -> dict[str, Any]:
         mode = settings.get("log_mode")
         if mode is not None:
             LogMode(mode)
+        _log_settings(settings)
         QueueSettings.from_settings(settings)
         for sample in settings.get("warmup") or ():
             _check_sample(sample)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise LoadError(f"the version's settings are malformed: {error}") from error
     return dict(settings)
+
+
+def _log_settings(settings: Mapping[str, Any]) -> tuple[ModelLogSettings, dict[str, Place]]:
+    """What the operator set for the model's log, and the places of features it names.
+
+    Raises: KeyError, TypeError or ValueError.
+    """
+    document = dict(settings.get("log") or {})
+    features = {
+        str(name): (str(tensor), int(index))
+        for name, (tensor, index) in document.pop("features", {}).items()
+    }
+    return ModelLogSettings.from_json(document), features
 
 
 def _check_sample(sample: Mapping[str, Any]) -> None:

@@ -20,6 +20,7 @@ from eventlog import (
     ledger,
     parse_gap,
 )
+from eventlog.hash_key import HashKey
 from eventlog.settings import LogSettings
 from serving.core.errors import Reason
 from tests.integration.serving import onnx_models
@@ -285,3 +286,56 @@ def test_metrics_count_what_was_answered(start_worker):
     assert worker.infer("nope", b"{}")[0] == 404
     key = ("driftgate_requests_rejected_total", "unknown", "unknown_model")
     eventually(lambda: worker.metric(*key) == 1)
+
+
+def test_what_a_policy_leaves_out_is_not_in_the_log_and_the_rest_is(start_worker):
+    worker = start_worker()
+    worker.serve(
+        {"m": onnx_models.identity(), "off": onnx_models.identity()},
+        log={"mode": "durable", "payload": "features", "hash": ["x.0"], "features": {}},
+    )
+    assert worker.load("off", "1", onnx_models.identity(), log={"payload": "off"})
+    worker.route({"m": [("1", "stable", 100)], "off": [("1", "stable", 100)]})
+    data, _, reply = send(worker, 4)
+    assert send(worker, 4, "off")[1] == 200
+    worker.drain()
+    by_model = {rows.model: rows for rows in predictions(worker)}
+    rows = by_model["m"]
+    assert rows.sequences().tolist() == [sequence_of(worker, reply) + i for i in range(len(data))]
+    assert rows.inputs["x"].tolist() == [[0, *row[1:]] for row in data.tolist()]
+    assert rows.hashed["input:x.0"].digests.shape == (len(data), 16)
+    assert rows.dropped == ("output:y",)
+    assert not by_model["off"].inputs
+    assert by_model["off"].dropped == ("input:x", "output:y")
+    assert len(by_model["off"]) == len(data)
+    key = worker.state_dir / "log.key"
+    assert key.stat().st_mode & 0o777 == 0o600
+    assert rows.hashed["input:x.0"].key == HashKey.of_log(worker.state_dir, LogSettings()).name
+
+
+def test_the_operators_sampling_of_a_model_goes_over_its_versions(start_worker):
+    worker = start_worker()
+    worker.serve(
+        {"m": onnx_models.identity()},
+        log_mode="durable",
+        sample_rate=1.0,
+        log={"mode": "sampled", "sample_rate": 0.25},
+    )
+    sent = sum(len(send(worker, i)[0]) for i in range(60))
+    worker.drain()
+    logged = by_sequence(worker)
+    assert 0 < len(logged) < sent
+    assert {float(rows.weight[index]) for rows, index in logged.values()} == {4.0}
+
+
+def test_a_version_whose_fields_cannot_be_hashed_is_not_loaded(start_worker):
+    worker = start_worker(log=LogSettings(hash_key_file="/nowhere/key"))
+    answer = worker.load("m", "1", onnx_models.identity(), log={"hash": ["x"]})
+    assert "log.hash_key_file /nowhere/key does not exist" in answer.load_failed.reason
+    assert worker.load("m", "1", onnx_models.identity()).HasField("loaded")
+
+
+def test_log_settings_that_are_none_are_refused_by_the_worker(start_worker):
+    worker = start_worker()
+    answer = worker.load("m", "1", onnx_models.identity(), log={"payloads": "off"})
+    assert "settings are malformed" in answer.load_failed.reason

@@ -1,6 +1,7 @@
 """Configuration: precedence, types, and what an operator is told about a mistake."""
 
 import argparse
+import json
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,9 @@ import pytest
 from driftgate.cli import main
 from driftgate.config import load_config
 from driftgate.errors import CliError, Exit
-from eventlog.settings import KafkaSettings
+from driftgate.processes import gateway_document
+from eventlog.settings import KafkaSettings, ModelLogSettings
+from serving.supervisor.config import config_from_json
 
 
 def load(tmp_path: Path, text: str = "", environment: dict[str, str] | None = None, **flags: str):
@@ -216,3 +219,56 @@ def test_a_secret_is_never_shown(tmp_path, monkeypatch, capsys):
     (tmp_path / "driftgate.toml").write_text("[kafka]\npassword = 20261128\n")
     assert main(["config", "show"]) == 2
     assert "20261128" not in capsys.readouterr().err
+
+
+def test_what_is_logged_of_a_model_is_set_in_a_table_of_its_own(tmp_path):
+    text = """
+    [models.fraud.log]
+    payload = "features"
+    drop = ["ssn"]
+    hash = ["customer"]
+    mode = "durable"
+    [models."*".log]
+    sample_rate = 0.1
+    """
+    config = load(tmp_path, text)
+    assert config.model_logs == {
+        "fraud": ModelLogSettings("durable", None, "features", None, ("ssn",), ("customer",)),
+        "*": ModelLogSettings(sample_rate=0.1),
+    }
+    assert config.origins["models.fraud.log.drop"] == str(tmp_path / "driftgate.toml")
+
+
+def test_tables_of_models_in_a_variable_or_a_flag_stand_for_those_in_the_file(tmp_path):
+    text = '[models.a.log]\npayload = "off"\n'
+    environment = {"DRIFTGATE_MODELS": 'b.log = {payload = "off"}'}
+    assert load(tmp_path, text, environment).model_logs.keys() == {"b"}
+    config = load(tmp_path, text, environment, models='"c.1".log.drop = ["x"]')
+    assert config.model_logs == {"c.1": ModelLogSettings(drop=("x",))}
+    assert config.origins["models.c.1.log.drop"] == "flag"
+    assert config_from_json(json.loads(json.dumps(gateway_document(config)))).model_logs == (
+        config.model_logs
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('[models.fraud.log]\npayloud = "off"', "did you mean 'payload'"),
+        ("[models.fraud.logg]", "did you mean 'log'"),
+        ('[models.fraud.log]\npayload = "some"', "expected one of full, features, off"),
+        ("[models.fraud.log]\nsample_rate = 0", "expected a number above 0 and at most 1"),
+        ('[models."no/name".log]', "expected the name of one model, or * for all"),
+        ("[models]\nfraud = 3", "models.fraud must be a table"),
+    ],
+)
+def test_a_mistake_in_a_models_table_is_named(tmp_path, text, message):
+    with pytest.raises(CliError) as caught:
+        load(tmp_path, text)
+    assert message in str(caught.value)
+    assert caught.value.code == Exit.USAGE
+
+
+def test_a_variable_for_models_that_is_no_toml_says_which(tmp_path):
+    with pytest.raises(CliError, match="DRIFTGATE_MODELS is not valid TOML"):
+        load(tmp_path, "", {"DRIFTGATE_MODELS": "fraud: off"})
