@@ -20,6 +20,7 @@ import numpy as np
 
 Blob = bytes | memoryview
 
+PAGE_BYTES = 2 * 2**20  # a huge page, which is what numpy asks for
 ALIGNMENT = 64  # a cache line, and more than any datatype needs
 BESIDE_BYTES_MAX = 4096  # the names and shapes of an honest request, and some to spare
 
@@ -37,7 +38,8 @@ class BodyBuffer:
     def __init__(self, size: int, tensors_at: int) -> None:
         """tensors_at: where the bytes of the first tensor begin; they will be aligned.
 
-        Pages that nothing is written to take no memory, whatever size is announced.
+        Pages that nothing is written to take no memory, whatever size is announced;
+        `touched` says how much the others take.
         """
         room = np.empty(size + ALIGNMENT, np.uint8)
         address, _ = room.__array_interface__["data"]
@@ -64,6 +66,12 @@ class BodyBuffer:
     @property
     def missing(self) -> int:
         return len(self._view) - self._filled
+
+    @property
+    def touched(self) -> int:
+        """Bytes of the pages that something is written to."""
+        pages = -(-self._filled // PAGE_BYTES)
+        return min(pages * PAGE_BYTES, len(self._view))
 
     def whole(self) -> memoryview:
         """The body, which nobody writes to any more."""

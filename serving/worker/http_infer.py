@@ -102,12 +102,13 @@ class Exchange:
         if size == head.content_length:
             self._body = self.cut(data, start)
             return
-        if self.received:
-            self._hold(size)
         if head.content_length is None:
+            if self._chunks:
+                self._hold(size)
             self._chunks.append(data[start:])
         elif size:
             self._room().add(memoryview(data)[start:])
+            self._hold_touched()
 
     def cut(self, data: bytes, start: int) -> Blob:
         """What stands in `data` from `start` on, which is the whole body."""
@@ -145,8 +146,11 @@ class Exchange:
 
     def filled(self, size: int) -> None:
         """So many bytes of `room` are written. Raises: Overloaded."""
-        self._hold(size)
         self._room().advance(size)
+        self._hold_touched()
+
+    def _hold_touched(self) -> None:
+        self._hold(self._room().touched - self._held)
 
     def _hold(self, size: int) -> None:
         self._plane.admission.hold_bytes(size)

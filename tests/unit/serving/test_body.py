@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from serving.core.binary_codec import split_body
-from serving.core.body import ALIGNMENT, BESIDE_BYTES_MAX, BodyBuffer, mostly_tensors
+from serving.core.body import ALIGNMENT, BESIDE_BYTES_MAX, PAGE_BYTES, BodyBuffer, mostly_tensors
 
 
 @pytest.mark.parametrize("tensors_at", [0, 1, 2, 63, 64, 151])
@@ -24,6 +24,20 @@ def test_pieces_and_what_is_written_to_the_room_follow_each_other():
     buffer.add(memoryview(b"f"))
     assert buffer.missing == 0
     assert bytes(buffer.whole()) == b"abcdef"
+
+
+def test_a_body_counts_by_the_pages_that_are_written_to():
+    buffer = BodyBuffer(3 * PAGE_BYTES + 5, 0)
+    assert buffer.touched == 0
+    for size, touched in (
+        (1, PAGE_BYTES),
+        (PAGE_BYTES, 2 * PAGE_BYTES),
+        (PAGE_BYTES - 1, 2 * PAGE_BYTES),
+        (1, 3 * PAGE_BYTES),
+        (PAGE_BYTES + 4, 3 * PAGE_BYTES + 5),
+    ):
+        buffer.advance(size)
+        assert buffer.touched == touched
 
 
 def test_a_whole_body_cannot_be_written_to():
