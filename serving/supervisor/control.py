@@ -33,7 +33,7 @@ from serving.store.files import StoreError
 from serving.supervisor.fleet import Fleet
 from serving.supervisor.model_bytes import FetchFailure, ModelBytes
 from serving.supervisor.models import log_document, settings_document
-from serving.supervisor.reconcile import Desired, Step, is_live, next_step
+from serving.supervisor.reconcile import Desired, Step, is_live, may_load, next_step
 from serving.supervisor.say import say
 from serving.supervisor.worker_state import Key, Worker, WorkerState, load_message
 
@@ -238,7 +238,8 @@ class Control:
         }
 
     def _act(self, worker: Worker, step: Step) -> None:
-        for model, version in step.loads:
+        loads = step.loads if may_load(worker, self.workers) else ()
+        for model, version in loads:
             fetched = self._bytes.held[version.digest]
             files = [file for file, _ in fetched.files]
             settings = settings_document(fetched.manifest, files)

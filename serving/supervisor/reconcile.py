@@ -5,15 +5,21 @@ Laws:
   version has been loaded on it or has turned out not to be loadable;
 - nothing is unloaded while a routing table that names it may still be in use;
 - a version that failed to load is tried again on a worker only while it is wanted,
-  later and later.
+  later and later;
+- of the workers that take traffic only a few load at a time, so that a change of
+  models leaves most of the cores to predictions.
 """
 
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 
 from serving.core.rollout_routes import RoutePlan, plan, wanted
 from serving.core.rollout_state import Deployment, Version, content_of
 from serving.supervisor.worker_state import Key, Worker, WorkerState
+
+# One worker in so many loads while it serves. A new version is live when all have it,
+# so a load takes this many times as long; its readers and warm-up runs fill a core each.
+SERVING_PER_LOADING = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +76,19 @@ def _loads(
             elif version.digest in desired.available and not _waits(worker, key, version, now):
                 loads.append((deployment.model, version))
     return tuple(loads), tuple(in_the_way)
+
+
+def may_load(worker: Worker, workers: Iterable[Worker]) -> bool:
+    """Whether a worker may be told to load something now; workers: all of them.
+
+    One that takes no traffic yet always may: nothing makes readiness wait. One that
+    loads already may have more, since its loads are one by one.
+    """
+    if worker.state is not WorkerState.SERVING or worker.loading:
+        return True
+    serving = [item for item in workers if item.state is WorkerState.SERVING]
+    loading = sum(bool(item.loading) for item in serving)
+    return loading < max(1, len(serving) // SERVING_PER_LOADING)
 
 
 def _same_content(worker: Worker, key: Key, version: Version) -> bool:

@@ -2,7 +2,7 @@
 
 A model whose file contains `cannot load` fails to load, one with `slow to load`
 takes a second, one with `ends the worker` ends it. `run/<incarnation>.told` holds
-the routing table it applied last.
+the routing table it applied last, `run/<incarnation>.loads` when each load began and ended.
 """
 
 import argparse
@@ -27,6 +27,7 @@ class FakeWorker:
         run = Path(document["state_dir"]) / "run"
         self.listener = listen(run / f"{self.incarnation}.sock")
         self.told = run / f"{self.incarnation}.told"
+        self.loads = run / f"{self.incarnation}.loads"
         self.slab = metrics.MetricsSlab(run / f"{self.incarnation}.metrics")
         self.slab.counter(metrics.ROWS, "digits", "1").inc(10)
         self.slab.gauge(metrics.QUEUE_ROWS, "digits").set(3)
@@ -83,8 +84,11 @@ class FakeWorker:
         for fd in fds:
             os.close(fd)
         identity = {"model": load.model, "version": load.version, "digest": load.digest}
+        began_ns = time.monotonic_ns()
         if b"slow to load" in content:
             await asyncio.sleep(1.0)
+        with self.loads.open("a") as file:
+            file.write(f"{load.version} {began_ns} {time.monotonic_ns()}\n")
         if b"ends the worker" in content:
             os.kill(os.getpid(), signal.SIGSEGV)
         if b"cannot load" in content:

@@ -161,6 +161,21 @@ def test_a_weight_waits_until_the_candidate_is_loaded(gateway: FakeGateway) -> N
     eventually(lambda: gateway.arms() == [{"1": 95, "2": 5}] * 2)
 
 
+def test_workers_that_serve_load_one_after_the_other(gateway: FakeGateway) -> None:
+    gateway.push()
+    gateway.start()
+    gateway.push("slow to load")
+    eventually(lambda: gateway.arms() == [{"1": 95, "2": 5}] * 2)
+    lines = [path.read_text() for path in (gateway.state / "run").glob("*.loads")]
+    times = sorted(
+        (int(began), int(ended))
+        for version, began, ended in (line.split() for line in "".join(lines).splitlines())
+        if version == "2"
+    )
+    (_, first_ended), (second_began, _) = times
+    assert first_ended < second_began
+
+
 def test_a_version_that_nothing_names_is_unloaded(gateway: FakeGateway) -> None:
     gateway.push()
     gateway.start()

@@ -3,9 +3,11 @@
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from protos import channel_pb2 as pb
 from serving.core.rollout_state import Deployment, Phase, Serving, Version
-from serving.supervisor.reconcile import Desired, Step, is_live, next_step
+from serving.supervisor.reconcile import Desired, Step, is_live, may_load, next_step
 from serving.supervisor.worker_state import Worker, WorkerState
 
 V1, V2, V3 = (Version(str(n), f"{n}" * 64) for n in (1, 2, 3))
@@ -135,3 +137,28 @@ def test_a_worker_that_owes_an_answer_for_too_long_is_stuck_unless_it_loads() ->
     del made.loading["m", "2"]
     assert not made.is_stuck(sent + 105.0)
     assert made.is_stuck(sent + 111.0)
+
+
+def serving(count: int, *, loading: int) -> list[Worker]:
+    made = [worker(V1, state=WorkerState.SERVING) for _ in range(count)]
+    for item in made[:loading]:
+        item.loading["m", "2"] = V2.digest
+    return made
+
+
+@pytest.mark.parametrize(("count", "at_once"), [(1, 1), (2, 1), (4, 1), (7, 1), (8, 2), (64, 16)])
+def test_a_quarter_of_the_serving_workers_may_load_at_once_and_always_one(
+    count: int, at_once: int
+) -> None:
+    before = serving(count, loading=at_once - 1)
+    assert may_load(before[-1], before)
+    full = serving(count, loading=at_once)
+    assert [may_load(item, full) for item in full] == [True] * at_once + [False] * (count - at_once)
+
+
+def test_a_worker_without_traffic_waits_for_nobody_and_nobody_for_it() -> None:
+    starting = worker(state=WorkerState.LOADING)
+    assert may_load(starting, [starting, *serving(2, loading=1)])
+    starting.loading["m", "1"] = V1.digest
+    idle = serving(2, loading=0)
+    assert may_load(idle[0], [starting, *idle])
