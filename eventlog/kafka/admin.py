@@ -32,6 +32,7 @@ from eventlog.kafka.topic_plan import (
 from eventlog.settings import KafkaSettings
 
 _SET_ON_TOPIC = 1  # config_source of DescribeConfigs
+KNOWN_POLL_S = 0.05
 PATIENCE = 4.0  # request timeouts of a whole visit
 
 
@@ -77,6 +78,8 @@ async def init_topics(
         found = (await _look(admin, [plan.name for plan in plans])).topics
         missing = [plan for plan in plans if plan.name not in found]
         await _create(admin, missing, dry_run=dry_run)
+        if not dry_run:
+            await _wait_until_known(admin, missing)
         reports = []
         for plan in plans:
             topic = found.get(plan.name)
@@ -186,6 +189,13 @@ async def _create(admin: AIOKafkaAdminClient, plans: Sequence[TopicPlan], *, dry
     for name, code, *message in answer.topic_errors:
         if for_code(code) is not TopicAlreadyExistsError:  # somebody else was quicker
             _check(code, name, *message)
+
+
+async def _wait_until_known(admin: AIOKafkaAdminClient, plans: Sequence[TopicPlan]) -> None:
+    """The brokers hear of a topic a moment after the controller has made it."""
+    names = {plan.name for plan in plans}
+    while names and not names <= set((await _look(admin, names)).topics):
+        await asyncio.sleep(KNOWN_POLL_S)
 
 
 def _assignments(plan: TopicPlan) -> dict[int, list[int]] | None:
