@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -32,7 +32,7 @@ from eventlog.kafka.topic_plan import (
 from eventlog.settings import KafkaSettings
 
 _SET_ON_TOPIC = 1  # config_source of DescribeConfigs
-KNOWN_POLL_S = 0.05
+SETTLE_POLL_S = 0.05
 PATIENCE = 4.0  # request timeouts of a whole visit
 
 
@@ -58,6 +58,10 @@ class TopicReport:
     plan: TopicPlan
     differences: Sequence[Difference] = ()
 
+    @property
+    def alterable(self) -> list[Difference]:
+        return [item for item in self.differences if item.is_alterable]
+
 
 @dataclass(slots=True)
 class _Found:
@@ -76,26 +80,24 @@ async def init_topics(
     plans = plan_topics(settings)
     async with _visit(bootstrap, settings) as admin:
         found = (await _look(admin, [plan.name for plan in plans])).topics
-        missing = [plan for plan in plans if plan.name not in found]
-        await _create(admin, missing, dry_run=dry_run)
-        if not dry_run:
-            await _wait_until_known(admin, missing)
+        await _create(admin, [p for p in plans if p.name not in found], dry_run=dry_run)
         reports = []
         for plan in plans:
-            topic = found.get(plan.name)
-            if topic is None:
-                reports.append(TopicReport(plan.name, Did.CREATED, plan))
-                continue
-            differing = differences(plan, topic)
-            alterable = [item for item in differing if item.is_alterable]
-            if alter and alterable:
-                if not dry_run:
-                    await _alter(admin, topic, alterable)
-                reports.append(TopicReport(plan.name, Did.ALTERED, plan, differing))
-            else:
-                did = Did.DIFFERS if differing else Did.EXISTS
-                reports.append(TopicReport(plan.name, did, plan, differing))
+            report = _compare(plan, found.get(plan.name), alter=alter)
+            if report.did is Did.ALTERED and not dry_run:
+                await _alter(admin, found[plan.name], report.alterable)
+            reports.append(report)
+        if not dry_run:
+            await _settle(admin, reports)
         return reports
+
+
+def _compare(plan: TopicPlan, found: FoundTopic | None, *, alter: bool) -> TopicReport:
+    if found is None:
+        return TopicReport(plan.name, Did.CREATED, plan)
+    differing = differences(plan, found)
+    report = TopicReport(plan.name, Did.DIFFERS if differing else Did.EXISTS, plan, differing)
+    return replace(report, did=Did.ALTERED) if alter and report.alterable else report
 
 
 async def check_topics(bootstrap: str, settings: KafkaSettings) -> list[str]:
@@ -191,11 +193,19 @@ async def _create(admin: AIOKafkaAdminClient, plans: Sequence[TopicPlan], *, dry
             _check(code, name, *message)
 
 
-async def _wait_until_known(admin: AIOKafkaAdminClient, plans: Sequence[TopicPlan]) -> None:
-    """The brokers hear of a topic a moment after the controller has made it."""
-    names = {plan.name for plan in plans}
-    while names and not names <= set((await _look(admin, names)).topics):
-        await asyncio.sleep(KNOWN_POLL_S)
+async def _settle(admin: AIOKafkaAdminClient, reports: Sequence[TopicReport]) -> None:
+    """Until a broker knows topics and settings: it hears a moment after the controller."""
+    changed = [item for item in reports if item.did in (Did.CREATED, Did.ALTERED)]
+    while changed:
+        found = (await _look(admin, [item.name for item in changed])).topics
+        if all(item.name in found and _is_done(item, found[item.name]) for item in changed):
+            return
+        await asyncio.sleep(SETTLE_POLL_S)
+
+
+def _is_done(report: TopicReport, found: FoundTopic) -> bool:
+    left = (item for item in differences(report.plan, found) if item.is_alterable)
+    return report.did is Did.CREATED or not any(left)
 
 
 def _assignments(plan: TopicPlan) -> dict[int, list[int]] | None:
