@@ -8,7 +8,6 @@ a 95 % interval over the pairs; nothing may fail.
 import asyncio
 import http.client
 import json
-import math
 import os
 import statistics
 import threading
@@ -19,11 +18,11 @@ from typing import Any
 import numpy as np
 
 from loadtests.gateway import Gateway, running
+from loadtests.intervals import ratio
 from loadtests.model import FEATURES, dense, mlp
 from loadtests.pace import Paced, http_request, pace
 
 PER_S = 1000.0
-T_95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)  # of 2 to 10 pairs
 
 
 def post(gateway: Gateway, path: str) -> None:
@@ -66,16 +65,16 @@ def measure(pairs: int, window_s: float, big_mb: int) -> dict[str, Any]:
     def window(gateway: Gateway) -> Paced:
         return asyncio.run(pace(gateway.http_port, request, PER_S, window_s))
 
-    with running(mlp(), workers=0, core=None, beside={"big": dense(big_mb)}) as gateway:
+    with running(
+        mlp(), workers=0, core=None, beside={"big": dense(big_mb)}, on_demand=True
+    ) as gateway:
         window(gateway)
         quiet, busy = [], []
         for _ in range(pairs):
             quiet.append(window(gateway))
             with loading(gateway, loads):
                 busy.append(window(gateway))
-    ratios = [math.log(p99(b) / p99(q)) for q, b in zip(quiet, busy, strict=True)]
-    mean = statistics.mean(ratios)
-    half = T_95[min(pairs, 10) - 2] * statistics.stdev(ratios) / math.sqrt(pairs)
+    change = ratio([(p99(q), p99(b)) for q, b in zip(quiet, busy, strict=True)])
     return {
         "benchmark": "load",
         "cores": os.cpu_count(),
@@ -85,8 +84,8 @@ def measure(pairs: int, window_s: float, big_mb: int) -> dict[str, Any]:
         "failed": sum(window.failed for window in (*quiet, *busy)),
         "p99_ms_quiet": statistics.median(1e3 * p99(window) for window in quiet),
         "p99_ms_loading": statistics.median(1e3 * p99(window) for window in busy),
-        "ratio": math.exp(mean),
-        "ratio_95": [math.exp(mean - half), math.exp(mean + half)],
+        "ratio": change.mean,
+        "ratio_95": [change.low, change.high],
         "generator_late_p99_ms": 1e3 * max(quantile(window.late_s) for window in (*quiet, *busy)),
     }
 

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,8 @@ class Gateway:
     pid: int
     http_port: int
     grpc_port: int
+    metrics_port: int
+    state_dir: Path
 
     @property
     def url(self) -> str:
@@ -45,10 +47,14 @@ def running(
     workers: int,
     core: int | None,
     beside: Mapping[str, bytes] = MappingProxyType({}),
+    push: Mapping[str, Sequence[str]] = MappingProxyType({}),
+    options: Sequence[str] = (),
+    on_demand: bool = False,
 ) -> Iterator[Gateway]:
     """Serve `model` as `bench` with everything on; stops the gateway at the end.
 
-    beside: other models in the registry, which clients may load and unload.
+    beside: other models in the registry. push: options of `model push`, by model.
+    options: of `driftgate serve`. on_demand: clients load and unload all but `bench`.
     """
     with tempfile.TemporaryDirectory() as folder:
         state = ["--state-dir", f"{folder}/state"]
@@ -56,13 +62,15 @@ def running(
         for name, data in {"bench": model, **beside}.items():
             path = Path(folder) / f"{name}.onnx"
             path.write_bytes(data)
-            push = ["model", "push", name, str(path), "--alias", "champion", *state]
-            subprocess.run([*driftgate, *push], check=True, stdout=subprocess.DEVNULL)
+            words = ["model", "push", name, str(path), "--alias", "champion", *state]
+            subprocess.run(
+                [*driftgate, *words, *push.get(name, ())], check=True, stdout=subprocess.DEVNULL
+            )
             path.unlink()
         http_port, grpc_port, metrics_port, admin_port = free_ports(4)
         pin = [] if core is None else ["taskset", "-c", str(core)]
-        serve = [*pin, *driftgate, "serve", *state, "--gateway-workers", str(workers)]
-        if beside:
+        serve = [*pin, *driftgate, "serve", *state, "--gateway-workers", str(workers), *options]
+        if on_demand:
             serve += ["--compat-model-control", "explicit"]
         for name, port in (
             ("http", http_port),
@@ -74,10 +82,11 @@ def running(
         log = (Path(folder) / "gateway.log").open("w+")
         process = subprocess.Popen(serve, stdout=log, stderr=subprocess.STDOUT)
         try:
-            if beside:
+            if on_demand:
                 _await(http_port, process, "POST", "/v2/repository/models/bench/load")
-            _await(http_port, process, "GET", "/v2/models/bench/ready")
-            yield Gateway(process.pid, http_port, grpc_port)
+            for name in ("bench",) if on_demand else ("bench", *beside):
+                _await(http_port, process, "GET", f"/v2/models/{name}/ready")
+            yield Gateway(process.pid, http_port, grpc_port, metrics_port, Path(folder) / "state")
         except Exception:
             log.seek(0)
             sys.stderr.write(log.read()[-4000:])

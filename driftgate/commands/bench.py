@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import shlex
 from typing import Any
 
 from driftgate.cli import common_options
@@ -22,9 +23,20 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     model.set_defaults(run=run_model)
     log = verbs.add_parser(
         "log",
-        help="values a second from decoded records to counts, on one core",
+        help="CPU that the prediction log adds, and how fast it is read (needs wrk)",
+        description="Prints the CPU that the log adds to a prediction and the rows per second of "
+        "CPU that the monitor takes; with --kafka also those of the shipper; with --hurt and "
+        "--heal, two commands that take a broker away and bring it back, what that does to p99.",
         parents=[common_options()],
     )
+    log.add_argument("--seconds", type=int, default=4, help="of one round")
+    log.add_argument("--pairs", type=int, default=10, help="of rounds, with the log and without")
+    log.add_argument("--connections", type=int, default=32)
+    log.add_argument(
+        "--kafka", default="", metavar="HOST:PORT", help="makes topics of its own there"
+    )
+    log.add_argument("--hurt", default="", metavar="COMMAND", help="as: docker pause broker")
+    log.add_argument("--heal", default="", metavar="COMMAND", help="as: docker unpause broker")
     log.set_defaults(run=run_log)
 
     load = verbs.add_parser(
@@ -47,7 +59,7 @@ def _require(args: argparse.Namespace) -> None:
     import shutil
 
     for name in ("seconds", "rounds", "connections"):
-        if getattr(args, name) < 1:
+        if getattr(args, name, 1) < 1:
             raise CliError(f"--{name} must be 1 or more", code=Exit.USAGE)
     for program, hint in PROGRAMS.items():
         if shutil.which(program) is None:
@@ -98,11 +110,56 @@ def _print_model(result: dict[str, Any]) -> None:
 
 
 def run_log(args: argparse.Namespace) -> int:
-    from monitor.bench import measure
+    if args.pairs < 2:
+        raise CliError("--pairs must be 2 or more", code=Exit.USAGE)
+    if bool(args.hurt) != bool(args.heal) or (args.hurt and not args.kafka):
+        raise CliError("--hurt and --heal go together, and with --kafka", code=Exit.USAGE)
+    _require(args)
+    from loadtests.bench_log import Setup, a_namespace, measure
+    from loadtests.wrk import WrkError
+    from monitor.bench import measure as measure_counting
 
-    result = measure()
-    print(json.dumps(result, indent=2) if args.output == "json" else result["text"])
+    setup = Setup(
+        args.seconds,
+        args.pairs,
+        args.connections,
+        args.kafka,
+        a_namespace() if args.kafka else "",
+        tuple(shlex.split(args.hurt)),
+        tuple(shlex.split(args.heal)),
+    )
+    try:
+        result = measure(setup)
+    except (WrkError, TimeoutError) as error:
+        raise CliError("the benchmark did not finish", str(error)) from error
+    result["counting"] = measure_counting()
+    print(json.dumps(result, indent=2) if args.output == "json" else _log_text(result))
     return 0
+
+
+def _log_text(result: dict[str, Any]) -> str:
+    added = result["cost"]["added_cpu_us"]
+    lines = [
+        f"{result['what']}, one worker on one core",
+        f"  the log adds     {added['mean']:8.1f} µs of CPU per prediction"
+        f" ({added['low']:.1f} to {added['high']:.1f}, 95 %)",
+        f"  one worker       {result['cost']['rows_per_s']:8.0f} rows/s served, log on",
+    ]
+    for name in ("shipper", "monitor"):
+        if name in result:
+            rate = result[name]["rows_per_cpu_s"]
+            lines.append(f"  {name:<17}{rate:8.0f} rows per second of CPU")
+    if "together_rows_per_s" in result:
+        lines.append(f"  both on one core {result['together_rows_per_s']:8.0f} rows/s")
+    if "hurt" in result:
+        hurt, change = result["hurt"], result["hurt"]["p99_ratio"]
+        lines += [
+            f"  p99, broker well {hurt['p99_ms_well']:8.2f} ms at 1,000 predictions/s",
+            f"  p99, broker hurt {hurt['p99_ms_hurt']:8.2f} ms, {hurt['failed']} failed",
+            f"  ratio            {change['mean']:8.2f}"
+            f" ({change['low']:.2f} to {change['high']:.2f}, 95 %)",
+        ]
+    return "\n".join([*lines, result["counting"]["text"]])
 
 
 def run_load(args: argparse.Namespace) -> int:

@@ -6,6 +6,9 @@ import sys
 
 import pytest
 
+from driftgate.cli import main
+from driftgate.errors import Exit
+from tests.broker.broker import running_broker
 from tests.conftest import ROOT, require
 
 
@@ -28,8 +31,24 @@ def test_the_model_benchmark_measures_a_checked_gateway():
 
 
 @pytest.mark.ci
-def test_the_log_benchmark_counts_values():
-    assert "M values/s" in bench("log")["text"]
+def test_the_log_benchmark_measures_what_it_adds_and_who_reads_it(tmp_path):
+    require("wrk")
+    with running_broker(tmp_path) as broker:
+        result = bench(
+            *("log", "--seconds", "1", "--pairs", "2", "--kafka", broker.address),
+            *("--hurt", f"kill -STOP {broker.pid}", "--heal", f"kill -CONT {broker.pid}"),
+        )
+    assert result["cost"]["added_cpu_us"]["low"] < result["cost"]["added_cpu_us"]["high"]
+    assert result["shipper"]["rows_per_cpu_s"] > 0
+    assert result["monitor"]["rows_per_cpu_s"] > 0
+    assert result["hurt"]["p99_ratio"]["mean"] > 0
+    assert result["hurt"]["failed"] == 0
+    assert "M values/s" in result["counting"]["text"]
+
+
+def test_the_log_benchmark_hurts_no_broker_that_it_cannot_heal(capsys):
+    assert main(["bench", "log", "--kafka", "localhost:1", "--hurt", "true"]) == Exit.USAGE
+    assert "--heal" in capsys.readouterr().err
 
 
 @pytest.mark.ci

@@ -1,0 +1,285 @@
+"""What the prediction log costs, and whether those who read it keep up.
+
+- The CPU that the log adds to a prediction: one gateway, one model logged and the same
+  model in mode `off`, in alternating rounds of wrk.
+- What became of p99 when the broker is hurt: alternating windows, open loop. How to hurt
+  a broker and how to heal it are two commands of the caller's; without them this part
+  is left out.
+- Rows per second of CPU that the shipper and the monitor take, one after the other: each
+  is stopped (SIGSTOP) while one worker serves as fast as it can, and then let go.
+"""
+
+import asyncio
+import json
+import os
+import re
+import secrets
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from loadtests import wrk
+from loadtests.bench_load import p99
+from loadtests.bench_model import SETTLE_S, machine
+from loadtests.gateway import Gateway, free_ports, running
+from loadtests.intervals import interval, ratio
+from loadtests.model import FEATURES, mlp
+from loadtests.pace import Paced, http_request, pace
+from loadtests.process_tree import usage
+
+PER_S = 1000.0
+PATIENCE_S = 180.0
+REFERENCE_ROWS = 20_000
+SEED = 1
+DRIFTGATE = (sys.executable, "-m", "driftgate")
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """seconds: of one round or window. kafka: address; hurt, heal: commands, both or none."""
+
+    seconds: int = 4
+    pairs: int = 10
+    connections: int = 32
+    kafka: str = ""
+    namespace: str = ""
+    hurt: tuple[str, ...] = ()
+    heal: tuple[str, ...] = ()
+    server_core: int = 0
+    client_core: int = 1
+
+    def core(self, number: int) -> int | None:
+        return number if (os.cpu_count() or 1) > 1 else None
+
+    @property
+    def kafka_options(self) -> tuple[str, ...]:
+        return ("--log-kafka", self.kafka, "--kafka-namespace", self.namespace)
+
+
+@dataclass(frozen=True, slots=True)
+class Drained:
+    """One reader of the log, at work on a backlog and on nothing else."""
+
+    rows: int
+    cpu_s: float
+    wall_s: float
+
+    @property
+    def rows_per_cpu_s(self) -> float:
+        return self.rows / self.cpu_s
+
+
+def measure(setup: Setup) -> dict[str, Any]:
+    """Run what can be run; returns the result as it is stored."""
+    result: dict[str, Any] = {
+        "benchmark": "log",
+        "what": f"HTTP JSON, 1 row of {FEATURES} FP32 features a request",
+        "setup": asdict(setup),
+        "machine": machine(),
+        "cost": _cost(setup),
+        "monitor": _readers_rate(setup, "monitor"),
+    }
+    if setup.kafka:
+        subprocess.run(
+            [*DRIFTGATE, "log", "init", *setup.kafka_options],
+            check=True, stdout=subprocess.DEVNULL,
+        )  # fmt: skip
+        result["shipper"] = _readers_rate(setup, "ship")
+        result["together_rows_per_s"] = 1 / sum(
+            1 / result[name]["rows_per_cpu_s"] for name in ("monitor", "shipper")
+        )
+        if setup.hurt:
+            result["hurt"] = _hurt(setup)
+    return result
+
+
+def body() -> bytes:
+    row = np.random.default_rng(SEED).normal(0.0, 1.0, FEATURES).round(4).tolist()
+    tensor = {"name": "x", "shape": [1, FEATURES], "datatype": "FP32", "data": row}
+    return json.dumps({"inputs": [tensor]}).encode()
+
+
+def _cost(setup: Setup) -> dict[str, Any]:
+    """CPU of worker and supervisor per prediction, with the log and without."""
+    rounds: dict[str, list[dict[str, float]]] = {"bench": [], "quiet": []}
+    with running(
+        mlp(),
+        workers=1,
+        core=setup.core(setup.server_core),
+        beside={"quiet": mlp()},
+        push={"quiet": ("--log-mode", "off")},
+    ) as gateway:
+        for name in rounds:
+            _round(gateway, setup, name)  # warm-up
+        for index in range(setup.pairs):
+            for name in ("bench", "quiet") if index % 2 else ("quiet", "bench"):
+                rounds[name].append(_round(gateway, setup, name))
+    added = interval(
+        [
+            on["cpu_us_per_request"] - off["cpu_us_per_request"]
+            for on, off in zip(rounds["bench"], rounds["quiet"], strict=True)
+        ]
+    )
+    with_log = interval([on["requests_per_s"] for on in rounds["bench"]])
+    return {"added_cpu_us": asdict(added), "rows_per_s": with_log.mean, "rounds": rounds}
+
+
+def _round(gateway: Gateway, setup: Setup, model: str) -> dict[str, float]:
+    before = usage(gateway.pid).cpu_s
+    run = _load(gateway, setup, model)
+    time.sleep(SETTLE_S)  # what the log still writes belongs to it
+    cpu_s = usage(gateway.pid).cpu_s - before
+    return {
+        "cpu_us_per_request": cpu_s / run.requests * 1e6,
+        "requests_per_s": run.requests_per_s,
+    }
+
+
+def _load(gateway: Gateway, setup: Setup, model: str = "bench") -> wrk.Run:
+    url = f"{gateway.url}/v2/models/{model}/infer"
+    return wrk.run(
+        url, body(), connections=setup.connections, seconds=setup.seconds,
+        core=setup.core(setup.client_core),
+    )  # fmt: skip
+
+
+def _readers_rate(setup: Setup, command: str) -> dict[str, Any]:
+    """command: `monitor`, of a log that stays here, or `ship`."""
+    on_kafka = setup.kafka_options if command == "ship" else ()
+    with tempfile.TemporaryDirectory() as folder:
+        reference = Path(folder) / "reference.npz"
+        rows = np.random.default_rng(SEED).normal(0.0, 1.0, (REFERENCE_ROWS, FEATURES))
+        np.savez(reference, x=rows.astype(np.float32))
+        with (
+            running(
+                mlp(),
+                workers=1,
+                core=setup.core(setup.server_core),
+                push={"bench": ("--reference", str(reference))},
+                options=on_kafka,
+            ) as gateway,
+            _reader(gateway, command, on_kafka, setup) as reader,
+        ):
+            drained = _drain(gateway, setup, reader)
+    return {**asdict(drained), "rows_per_cpu_s": drained.rows_per_cpu_s}
+
+
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    """metric: rows it has taken, on `port`."""
+
+    pid: int
+    port: int
+    metric: str
+
+    @property
+    def rows(self) -> float:
+        return _metric(self.port, self.metric)
+
+
+@contextmanager
+def _reader(
+    gateway: Gateway, command: str, options: Sequence[str], setup: Setup
+) -> Iterator[_Reader]:
+    port, metric = gateway.metrics_port, "driftgate_shipper_rows_total"
+    if command == "monitor":
+        port, metric = free_ports(1)[0], "driftgate_monitor_rows_total"
+        options = (*options, "--monitor-port", str(port))
+    core = setup.core(setup.server_core)
+    pin = [] if core is None else ["taskset", "-c", str(core)]
+    words = [*pin, *DRIFTGATE, command, "--state-dir", str(gateway.state_dir), *options]
+    process = subprocess.Popen(words, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    try:
+        yield _Reader(process.pid, port, metric)
+    finally:
+        process.send_signal(signal.SIGCONT)
+        process.terminate()
+        process.wait(60)
+
+
+def _drain(gateway: Gateway, setup: Setup, reader: _Reader) -> Drained:
+    first = _load(gateway, setup)  # it has compiled, connected and read once
+    _until(lambda: reader.rows >= first.requests, "the reader has taken the first rows")
+    os.kill(reader.pid, signal.SIGSTOP)
+    served = _load(gateway, setup)
+    time.sleep(SETTLE_S)
+    total = _metric(gateway.metrics_port, "driftgate_prediction_log_written_rows_total")
+    before, began = usage(reader.pid).cpu_s, time.monotonic()
+    os.kill(reader.pid, signal.SIGCONT)
+    _until(lambda: reader.rows >= total, "the reader has taken every row")
+    cpu_s, wall_s = usage(reader.pid).cpu_s - before, time.monotonic() - began
+    return Drained(served.requests, cpu_s, wall_s)
+
+
+def _hurt(setup: Setup) -> dict[str, Any]:
+    """p99 of predictions, the broker well and hurt in turn."""
+    request = http_request("bench", body())
+    pairs: list[tuple[Paced, Paced]] = []
+    with (
+        running(mlp(), workers=1, core=None, options=setup.kafka_options) as gateway,
+        _reader(gateway, "ship", setup.kafka_options, setup),
+    ):
+
+        def window() -> Paced:
+            return asyncio.run(pace(gateway.http_port, request, PER_S, setup.seconds))
+
+        def is_well() -> bool:
+            up = _metric(gateway.metrics_port, "driftgate_shipper_up")
+            return up == 1 and _metric(gateway.metrics_port, "driftgate_shipper_lag_rows") == 0
+
+        window()
+        for index in range(setup.pairs):
+            _until(is_well, "the shipper has caught up")
+            well = window() if index % 2 == 0 else None
+            subprocess.run(setup.hurt, check=True)
+            try:
+                hurt = window()
+            finally:
+                subprocess.run(setup.heal, check=True)
+            if well is None:
+                _until(is_well, "the shipper has caught up")
+                well = window()
+            pairs.append((well, hurt))
+    change = ratio([(p99(well), p99(hurt)) for well, hurt in pairs])
+    windows = [window for pair in pairs for window in pair]
+    return {
+        "command": list(setup.hurt),
+        "p99_ratio": asdict(change),
+        "p99_ms_well": float(np.median([1e3 * p99(well) for well, _ in pairs])),
+        "p99_ms_hurt": float(np.median([1e3 * p99(hurt) for _, hurt in pairs])),
+        "failed": sum(window.failed for window in windows),
+    }
+
+
+def _metric(port: int, name: str) -> float:
+    """The sum over its labels; 0 while nobody answers."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as reply:
+            text = reply.read().decode()
+    except OSError:
+        return 0.0
+    samples = re.findall(rf"^{name}(?:{{.*}})? (\S+)$", text, re.MULTILINE)
+    return sum(float(value) for value in samples)
+
+
+def _until(condition: Any, what: str) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"not within {PATIENCE_S:.0f} s: {what}")
+        time.sleep(0.1)
+
+
+def a_namespace() -> str:
+    """Topics of a benchmark of its own, so that nobody's are written to."""
+    return f"driftgate-bench-{secrets.token_hex(4)}"
