@@ -1,55 +1,17 @@
 """Twenty kills of workers, supervisor and monitor at random: the books still balance."""
 
 import json
-import os
 import random
-import signal
 import time
 
 import pytest
 
 from driftgate.story.models import ensure_first_version
 from driftgate.story.system import System, wait_for
+from tests.kills import kill_one
 
 KILLS = 20
 ROWS_PER_S = 400.0
-
-
-def children(pid):
-    """Direct children of `pid`, by command line."""
-    found = {}
-    for entry in os.listdir("/proc"):
-        if not entry.isdigit():
-            continue
-        try:
-            with open(f"/proc/{entry}/stat") as file:
-                fields = file.read().rpartition(")")[2].split()
-            with open(f"/proc/{entry}/cmdline") as file:
-                words = file.read().split("\0")
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        if int(fields[1]) == pid:
-            found[int(entry)] = words
-    return found
-
-
-def victims(up_pid):
-    """The pids of supervisor, monitor and workers that run now, by kind."""
-    kinds = {"supervisor": [], "monitor": [], "worker": []}
-    for pid, words in children(up_pid).items():
-        if "serving" in words:
-            kinds["supervisor"].append(pid)
-            kinds["worker"] += [p for p, w in children(pid).items() if "serving.worker" in w]
-        elif "monitor" in words:
-            kinds["monitor"].append(pid)
-    return kinds
-
-
-def kill_one(rng, up_pid):
-    kind = rng.choice(("worker", "worker", "supervisor", "monitor"))
-    pids = wait_for(f"a {kind} to kill", lambda: victims(up_pid)[kind], 60)
-    os.kill(rng.choice(pids), signal.SIGKILL)
-    return kind
 
 
 @pytest.mark.ci
@@ -64,7 +26,7 @@ def test_the_ledger_is_exact_after_twenty_kills_at_random(tmp_path):
         system.send_traffic()
         for _ in range(KILLS):
             time.sleep(rng.uniform(0.2, 3.0))
-            kill_one(rng, system._up.pid)
+            kill_one(rng, system._up.pid, ("worker", "worker", "supervisor", "monitor"))
         wait_for("the gateway is whole again", lambda: healthy(system), 60)
         system.end_traffic(labels_may_fail=True)
 

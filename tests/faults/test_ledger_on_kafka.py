@@ -1,0 +1,165 @@
+"""Gateway, shipper, monitor and broker are killed at random; every row is accounted for.
+
+What a client was told is held against the topic: each row of its journal is there,
+with the values that it sent, or in a gap record; of a durable model none is in a gap.
+"""
+
+import json
+import random
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+
+from driftgate.story.models import ensure_first_version
+from driftgate.story.system import System, wait_for
+from driftgate.story.training import INPUT
+from eventlog import PredictionIds, RecordKind, decode_predictions
+from eventlog.core.kafka_message import is_copy
+from eventlog.core.record import PREDICTIONS, runs_of
+from eventlog.kafka.log import KafkaLog
+from eventlog.log import scan
+from eventlog.settings import KafkaSettings
+from tests.broker.broker import Broker, running_broker
+from tests.broker.topics import settings_for_test
+from tests.kills import kill_one
+
+ROWS_PER_S = 2000.0
+KINDS = ("worker", "worker", "supervisor", "shipper", "monitor", "broker")
+
+
+@dataclass
+class OnKafka(System):
+    address: str = ""
+    kafka: KafkaSettings = field(default_factory=KafkaSettings)
+    mode: str = "async"
+
+    def environment(self) -> dict[str, str]:
+        return super().environment() | {
+            "DRIFTGATE_LOG__KAFKA": self.address,
+            "DRIFTGATE_LOG__MODE": self.mode,
+            "DRIFTGATE_KAFKA__NAMESPACE": self.kafka.namespace,
+            "DRIFTGATE_KAFKA__REQUEST_TIMEOUT_S": "5.0",
+        }
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    with running_broker(tmp_path_factory.mktemp("broker")) as broker:
+        yield broker
+
+
+def kill_something(rng: random.Random, system: System, broker: Broker) -> None:
+    kind = rng.choice(KINDS)
+    if kind != "broker":
+        assert system._up is not None
+        kill_one(rng, system._up.pid, [kind])
+        return
+    broker.kill()
+    time.sleep(rng.uniform(0.0, 5.0))
+    broker.start()
+
+
+@pytest.mark.ci
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(
+    ("mode", "rows", "kills"), [("durable", 20_000, 8), ("async", 200_000, 20)]
+)
+def test_every_acknowledged_row_is_in_the_topic_or_in_a_gap(
+    tmp_path, broker: Broker, mode: str, rows: int, kills: int
+) -> None:
+    seed = random.SystemRandom().randrange(2**32)
+    print(f"seed {seed}")
+    rng = random.Random(seed)
+    kafka = settings_for_test(request_timeout_s=5.0)
+    system = OnKafka(tmp_path, ROWS_PER_S, address=broker.address, kafka=kafka, mode=mode)
+    with system:
+        ensure_first_version(system.registry_dir)
+        system.command("log", "init")
+        system.start()
+        system.send_traffic()
+        due = [rows * (i + 1) / (kills + 1) for i in range(kills)]
+        for mark in due:
+            wait_for(f"{mark:.0f} rows", lambda mark=mark: numbered(system) >= mark, 300)
+            kill_something(rng, system, broker)
+        wait_for(f"{rows} rows", lambda: numbered(system) >= rows, 300)
+        system.end_traffic(labels_may_fail=True)
+        system.stop()
+        restarted_until_drained(system)
+        verified = system.command("log", "stats", "--verify")["verified"]
+    for line in verified["incarnations"]:
+        gaps = sum(line["gaps"].values())
+        assert line["acknowledged"] == line["found"] + gaps, line
+        assert line["spooled"] == line["missing"] == line["expired"] == 0, line
+    total = verified["total"]
+    assert total["acknowledged"] >= rows
+    if mode == "durable":
+        assert total["gaps"] == {}
+    held = journal_against_topic(system, broker.address, kafka)
+    assert mode != "durable" or held["in_a_gap"] == 0
+    assert held["elsewhere"] == held["other_values"] == 0, held
+    print(json.dumps({"total": total, "journal": held}))
+
+
+def numbered(system: System) -> int:
+    return sum(line["acknowledged"] for line in system.ledger())
+
+
+def restarted_until_drained(system: System) -> None:
+    """Closing the books of the dead and shipping the rest is the next start's work."""
+    system.start()
+    wait_for(
+        "everything is shipped",
+        lambda: (
+            not any(
+                line["spooled"] or (line["unexplained"] and not line["live"])
+                for line in system.ledger()
+            )
+        ),
+        180,
+    )
+    system.stop()
+
+
+def journal_against_topic(system: System, address: str, kafka: KafkaSettings) -> dict[str, int]:
+    """Counts of journalled rows, by what became of them."""
+    wanted: dict[tuple[str, int], np.ndarray] = {}
+    ids = PredictionIds.load(system.state_dir)
+    for journal in system.journals:
+        journal.refresh()
+        sent_rows = journal.rows()
+        for sent in journal.requests:
+            if sent.failed:
+                continue
+            found = ids.decode(sent.prediction_id)
+            for i in range(sent.rows):
+                wanted[found.producer, found.sequence + i] = sent_rows[sent.first_row + i]
+    counts = {"rows": len(wanted), "other_values": 0, "in_a_gap": 0, "elsewhere": 0}
+    gaps: set[tuple[str, int]] = set()
+    seen: set[tuple[str, int]] = set()
+    with closing(KafkaLog(address, kafka)) as log:
+        for stored in scan(log, log.end()):
+            record = stored.record
+            if record.stream != PREDICTIONS or not record.rows or is_copy(record):
+                continue
+            if record.kind is RecordKind.GAP:
+                gaps.update(
+                    (record.producer, n)
+                    for first, c in runs_of(record)
+                    for n in range(first, first + c)
+                )
+                continue
+            rows = decode_predictions(record)
+            values = rows.inputs[INPUT]
+            for i, number in enumerate(rows.sequences().tolist()):
+                key = record.producer, number
+                if key in wanted and key not in seen:
+                    seen.add(key)
+                    counts["other_values"] += not np.array_equal(values[i], wanted[key])
+    missing = wanted.keys() - seen
+    counts["in_a_gap"] = len(missing & gaps)
+    counts["elsewhere"] = len(missing - gaps)
+    return counts
