@@ -57,7 +57,7 @@ from monitor.core.block import ModelBlock, Outcome
 from monitor.core.label_book import LabelBook, Mark, PageKey
 from monitor.core.model_state import ModelState, Summary
 from monitor.core.open_blocks import ArrivedLabel, OpenBlocks, OpenModel, fill
-from monitor.core.partition_time import Floors, PartitionTimes
+from monitor.core.partition_time import Floors, PartitionTime, PartitionTimes
 from monitor.core.predictions import error_of, find_output, infer_spec
 from monitor.core.producers import Producer, Producers
 from monitor.core.profile import PredictionKind, ReferenceProfile
@@ -179,6 +179,8 @@ class Engine:
         self._pending: dict[str, deque[Pending]] = {}
         self._floors = {partition: Floors() for partition in partitions}
         self._volume = dict.fromkeys(partitions, (0, 0))  # records, rows
+        # Bytes of records by their last block, of blocks that a partition's floor has not passed.
+        self._held: dict[str, dict[int, int]] = {partition: {} for partition in partitions}
         self._open_bytes = 0
         self._read: dict[str, int] = {}
         self._survey_ns: int | None = None  # older rows are all of known producers
@@ -240,8 +242,21 @@ class Engine:
         self._read[partition] = stored.offset
         repeated = self._buffer(stored, producer, self.counters, floor, losses, lost_at)
         self._tally.add(stored, record.rows if is_copy(record) else repeated)
-        if self._partitions:
+        if isinstance(self.producers, PartitionTimes):
+            self._make_room(partition, self.producers.times[partition])
             self._floors[partition].note(stored.offset, self._floor(partition))
+
+    def _make_room(self, partition: str, time: PartitionTime) -> None:
+        """By the partition's own records alone, as everything that moves its clock."""
+        self._let_go(partition)
+        held = self._held[partition]
+        while sum(held.values()) > OPEN_BYTES_MAX and time.pass_over():
+            self._let_go(partition)
+
+    def _let_go(self, partition: str) -> None:
+        floor, held = self._floor(partition) or 0, self._held[partition]
+        for block in [block for block in held if block < floor]:
+            del held[block]
 
     def _floor(self, partition: str) -> int | None:
         """Rows of `partition` that come now and belong to a lower block are late."""
@@ -298,6 +313,8 @@ class Engine:
             last = max(last, self._buffer_lost(loss, watched))
         size = len(record.body) if last != NOTHING_OPEN else 0
         self._open_bytes += size
+        if size and (held := self._held.get(stored.partition)) is not None:
+            held[last] = held.get(last, 0) + size
         self._pending.setdefault(stored.partition, deque()).append(
             Pending(stored.offset, last, size, tuple(losses))
         )
@@ -563,6 +580,8 @@ class Engine:
             for partition, places in tree["losses"].items()
         }
         self._reread(tree["restart"], losses)
+        for partition in self._partitions:
+            self._let_go(partition)
 
     def _reread(self, restart: dict[str, int], losses: dict[str, dict[int, list[Loss]]]) -> None:
         """Fill the open blocks again with the records between restart and read."""

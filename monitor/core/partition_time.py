@@ -15,6 +15,9 @@ holds what was not late by the clock of its own partition.
   have stated between two records of their own, so it takes no clock but theirs and
   no two clocks that agree; one step counts for at most STEP_NS, so that a clock that
   is set forward silences nobody.
+- A producer that holds back more than memory has room for is passed over like a silent
+  one, until its next record. Its partition is then ahead of the others, and waits for
+  them: what is open is bounded.
 - A newcomer holds the clock from its first record on. What it had answered before
   that record was read is late if it is below the floor: `lateness_ns` is for the way
   from a newcomer's first record to the log.
@@ -54,9 +57,25 @@ class PartitionTime:
             producer.live = False
             del self._live[name]
             self._forget()
+        self._advance()
+        return producer
+
+    def _advance(self) -> None:
         now_ns = self._minimum()
         self.clock_ns = now_ns if self.clock_ns is None else max(self.clock_ns, now_ns)
-        return producer
+
+    def pass_over(self) -> bool:
+        """Treat the one that holds the clock as silent until its next record.
+
+        False: nobody else would hold it.
+        """
+        living = self.living()
+        if len(living) < 2:
+            return False
+        slowest = min(living, key=lambda name: (living[name].watermark_ns, name))
+        living[slowest].heard_ns = self._elapsed_ns - self._silence_ns - 1
+        self._advance()
+        return True
 
     def is_silent(self, producer: Producer) -> bool:
         return self._elapsed_ns - producer.heard_ns > self._silence_ns

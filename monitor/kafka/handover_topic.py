@@ -13,18 +13,21 @@ from concurrent.futures import CancelledError
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 
+from eventlog.core.kafka_message import Message
+from eventlog.kafka.cluster import EARLIEST, LATEST, Cluster
 from eventlog.kafka.connect import client_arguments
 from eventlog.kafka.event_loop import EventLoop
 from eventlog.kafka.failure import Unavailable, sentence
+from eventlog.kafka.feed import Feed
 from eventlog.settings import KafkaSettings
 from monitor.core.handover import CLAIM, Entry, HandedOver, claim_entry
 
 READ_S = 120.0  # for all that a partition of it holds
 CLOSE_S = 3.0
-POLL_MS = 500
+READ_BYTES = 4 * 1024 * 1024  # at a time
 WRITE_BYTES = 8 * 1024 * 1024  # on their way at once
 T = TypeVar("T")
 
@@ -37,7 +40,7 @@ class HandoverTopic:
         self._patience_s = 2 * settings.request_timeout_s
         self._loop = EventLoop("monitor-handover")
         self._producer: AIOKafkaProducer | None = None
-        self._consumer: AIOKafkaConsumer | None = None
+        self._cluster = Cluster(bootstrap, settings)
         self._known: dict[int, int] = {}  # partition -> beyond it nothing has been looked at
 
     def claim(self, number: int, owner: str) -> HandedOver:
@@ -87,9 +90,7 @@ class HandoverTopic:
             if key == CLAIM and value is not None:
                 newest = max(newest, offset + 1)
 
-        consumer = await self._reader()
-        partition = TopicPartition(self._topic, number)
-        end = (await consumer.end_offsets([partition]))[partition]
+        end = await self._offset(number, LATEST)
         start = self._known.get(number, 0)
         if end > start:  # not all of it is what this monitor wrote
             await self._read(number, start, end, look)
@@ -120,16 +121,11 @@ class HandoverTopic:
                 self._known[number] = offset + 1
         return offset
 
-    async def _reader(self) -> AIOKafkaConsumer:
-        if self._consumer is None:
-            consumer = AIOKafkaConsumer(
-                **client_arguments(self._bootstrap, self._settings),
-                enable_auto_commit=False,
-                auto_offset_reset="earliest",
-            )
-            self._consumer = consumer
-            await consumer.start()
-        return self._consumer
+    async def _offset(self, number: int, time: int) -> int:
+        partition = TopicPartition(self._topic, number)
+        if number >= (await self._cluster.partitions([self._topic])).get(self._topic, 0):
+            raise Unavailable(f"{self._topic} has no partition {number}; `driftgate log init`")
+        return (await self._cluster.offsets({partition: time})).get(partition, 0)
 
     async def _read(
         self,
@@ -139,16 +135,16 @@ class HandoverTopic:
         each: Callable[[int, str, bytes | None], None],
     ) -> None:
         """Every entry from `start` (None: the first) up to `end`."""
-        consumer, partition = await self._reader(), TopicPartition(self._topic, number)
-        consumer.assign([partition])
-        if start is None:
-            start = (await consumer.beginning_offsets([partition]))[partition]
-        consumer.seek(partition, start)
-        while await consumer.position(partition) < end:
-            batch = await consumer.getmany(partition, timeout_ms=POLL_MS)
-            for message in batch.get(partition, ()):
-                if message.offset < end and message.key is not None:
-                    each(message.offset, message.key.decode("utf-8", "replace"), message.value)
+        first, partition = await self._offset(number, EARLIEST), TopicPartition(self._topic, number)
+        feed = Feed(first if start is None else max(start, first))
+        while feed.position < end:
+            found = await self._cluster.fetch({partition: feed.position}, READ_BYTES, READ_BYTES)
+            if partition not in found or not found[partition].data:
+                raise Unavailable(f"{self._topic}/{number} ends before {end}")
+            feed.fill(found[partition])
+            for offset, message in feed.take(end):
+                if offset < end and isinstance(message, Message) and message.key is not None:
+                    each(offset, message.key.decode("utf-8", "replace"), message.value or None)
 
     def _run(self, coroutine: Coroutine[Any, Any, T], timeout_s: float) -> T:
         try:
@@ -165,10 +161,9 @@ class HandoverTopic:
             raise Unavailable(f"kafka topic {self._topic}: {sentence(error)}") from error
 
     async def _stop(self) -> None:
-        clients = (self._producer, self._consumer)
-        self._producer = self._consumer = None
-        for client in clients:
-            if client is not None:
-                with suppress(Exception):  # it is given up either way
-                    async with asyncio.timeout(CLOSE_S / 3):
-                        await client.stop()
+        producer, self._producer = self._producer, None
+        with suppress(Exception):  # it is given up either way
+            async with asyncio.timeout(CLOSE_S / 3):
+                if producer is not None:
+                    await producer.stop()
+        await self._cluster.close()

@@ -183,6 +183,42 @@ def test_what_a_machine_brings_when_it_comes_back_is_late_and_counts_as_unseen()
     assert engine.consumed().delivered == {"00000a": 400, "00000b": 400}
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_one_that_holds_back_more_than_there_is_room_for_is_passed_over(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = SharedLog()
+    announce(log, "00000a", "00000b")
+    slow = heartbeat_record("00000b", 0, START_NS)
+    busy = Traffic(
+        log, seed, ("00000a",), 20, label_delay_blocks=1000,  # type: ignore[arg-type]
+        append=lambda log, _, records: log.append([*records, slow]),
+    )  # fmt: skip
+    busy.run(40)
+    announce(log, "00000b", block=40)
+
+    def most_open() -> tuple[SharedWatch, int]:
+        watch, most = SharedWatch(log), 0
+        while watch.engine.read(1):
+            watch.engine.close_blocks(watch.closed)
+            most = max(most, watch.engine.open_rows)
+        assert watch.engine.models[MODEL].blocks == 40
+        return watch, most
+
+    assert most_open()[1] == 40 * 20
+    monkeypatch.setattr("monitor.engine.OPEN_BYTES_MAX", 5 * 3000)
+    expected, most = most_open()
+    assert most < 40 * 20 / 2
+    random, state = np.random.default_rng(seed), None
+    while True:
+        watch = SharedWatch(log, state)
+        if not watch.engine.read(int(random.integers(1, 9))):
+            break
+        watch.engine.close_blocks(watch.closed)
+        state = watch.engine.to_bytes()
+    assert state == expected.engine.to_bytes()
+
+
 def test_an_idle_producer_stalls_nothing() -> None:
     log = SharedLog()
     busy = Traffic(log, 1, ("00000a",), 20, label_delay_blocks=1000)  # type: ignore[arg-type]
