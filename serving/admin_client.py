@@ -14,11 +14,14 @@ class AdminUnreachableError(Exception):
 
 
 class AdminError(Exception):
-    """The gateway answered with an error that is not about a command's merits."""
+    """The gateway answered with an error that is not about a command's merits.
 
-    def __init__(self, status: int, sentence: str) -> None:
+    unknown: whether the command was taken is not known; the same id may be sent again.
+    """
+
+    def __init__(self, status: int, sentence: str, *, unknown: bool = False) -> None:
         super().__init__(sentence)
-        self.status, self.sentence = status, sentence
+        self.status, self.sentence, self.unknown = status, sentence, unknown
 
 
 class AdminClient:
@@ -115,5 +118,6 @@ def _document(status: int, text: bytes) -> dict[str, Any]:
 
 def _checked(status: int, document: dict[str, Any]) -> dict[str, Any]:
     if status != 200:
-        raise AdminError(status, str(document.get("error", f"status {status}")))
+        sentence = str(document.get("error", f"status {status}"))
+        raise AdminError(status, sentence, unknown=bool(document.get("unknown")))
     return document

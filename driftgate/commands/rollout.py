@@ -10,13 +10,17 @@ import json
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from driftgate.cli import common_options
 from driftgate.errors import CliError, Exit
 
+if TYPE_CHECKING:
+    from serving.admin_client import AdminClient
+
 WAIT_S = 30.0  # a large model takes seconds to load; beyond this the change goes on without us
 HOLD_S = 3600.0
+AGAIN_S = 1.0
 Fields = Callable[[argparse.Namespace], dict[str, Any]]
 
 
@@ -137,8 +141,7 @@ def run_verb(args: argparse.Namespace) -> int:
     if args.if_generation is not None:
         command["expected_generation"] = args.if_generation
     with admin(load_config(args)) as client:
-        wait_ms = min(60_000, int(args.timeout * 1000))
-        result = client.apply(command, dry_run=args.dry_run, wait_ms=wait_ms)
+        result = _apply(client, command, args)
     if args.output == "json":
         print(json.dumps(result))
     if not result["accepted"]:
@@ -153,6 +156,21 @@ def run_verb(args: argparse.Namespace) -> int:
     return Exit.TIMEOUT if late else Exit.OK
 
 
+def _apply(client: "AdminClient", command: dict[str, Any], args: argparse.Namespace) -> Any:
+    """Sent again, under the same id, while it is not known whether it was taken."""
+    from serving.admin_client import AdminError
+
+    deadline = time.monotonic() + args.timeout
+    while True:
+        wait_ms = min(60_000, max(0, int((deadline - time.monotonic()) * 1000)))
+        try:
+            return client.apply(command, dry_run=args.dry_run, wait_ms=wait_ms)
+        except AdminError as error:
+            if not error.unknown or time.monotonic() + AGAIN_S > deadline:
+                raise
+        time.sleep(AGAIN_S)
+
+
 def _told(result: dict[str, Any]) -> list[str]:
     from driftgate.admin import describe
 
@@ -161,6 +179,11 @@ def _told(result: dict[str, Any]) -> list[str]:
         return ["dry run: nothing was changed; it would be", *lines]
     if result["duplicate"]:
         lines.insert(0, "this command was applied before")
+    if result.get("diverged"):
+        lines.append(
+            "diverged: Kafka is out of reach, so this gateway did it alone; "
+            "the others follow when it is back"
+        )
     applied_ns, accepted_ns = int(result["applied_ns"]), int(result["accepted_ns"])
     if applied_ns:
         took_ms = (applied_ns - accepted_ns) / 1e6

@@ -52,7 +52,9 @@ class EventLoop:
 
     async def _end(self, stop: Callable[[], Awaitable[object]], timeout_s: float) -> None:
         await self._cancel_others(timeout_s / 3)
-        with suppress(Exception):  # a client that fails to say goodbye is gone all the same
+        # A client that fails to say goodbye is gone all the same; and it may wait for a task
+        # that was cancelled above, whose cancellation is then raised here.
+        with suppress(Exception, asyncio.CancelledError):
             async with asyncio.timeout(timeout_s / 3):
                 await stop()
         await self._cancel_others(timeout_s / 3)

@@ -198,7 +198,8 @@ class _Session:
     async def stop(self) -> None:
         for client in (self._producer, self._consumer):
             if client is not None:
-                with suppress(Exception):  # one that fails to say goodbye is gone all the same
+                # One that fails to say goodbye is gone all the same; its tasks are already.
+                with suppress(Exception, asyncio.CancelledError):
                     async with asyncio.timeout(CLOSE_S / 4):
                         await client.stop()
 
