@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import unquote
 
+from eventlog.core.traceparent import parse_traceparent
 from serving.core.content_coding import PLAIN_ONLY, Accepted, accepted_coding
 from serving.core.errors import Reason, ServeError, Unsupported, shown
 
@@ -29,9 +30,10 @@ _RARE = frozenset(
         b"x-routing-key",
         b"x-request-timeout-ms",
         b"accept-encoding",
+        b"traceparent",
     )
 )
-_ONCE = (_RARE | {b"host", b"content-length"}) - {b"accept-encoding"}
+_ONCE = (_RARE | {b"host", b"content-length"}) - {b"accept-encoding", b"traceparent"}
 
 
 class HeadRefused(ServeError):
@@ -58,6 +60,7 @@ class Head:
     chunked: bool = False
     upgrade: bool = False
     accepts: Accepted = PLAIN_ONLY
+    trace: bytes = b""  # see eventlog.core.traceparent
 
 
 def read_head(headers: Headers, http_version: str) -> Head:
@@ -93,7 +96,14 @@ def read_head(headers: Headers, http_version: str) -> Head:
         chunked=coding is not None,
         upgrade=b"upgrade" in found,
         accepts=_accepts(headers) if b"accept-encoding" in found else PLAIN_ONLY,
+        trace=_trace(headers) if b"traceparent" in found else b"",
     )
+
+
+def _trace(headers: Headers) -> bytes:
+    """As the standard asks, a malformed header is none, and so are two of them."""
+    values = [_text(value) for name, value in headers if name == b"traceparent"]
+    return parse_traceparent(values[0]) if len(values) == 1 else b""
 
 
 def _accepts(headers: Headers) -> Accepted:

@@ -14,7 +14,7 @@ from serving.worker.dataplane import DataPlane
 from serving.worker.desk import Desk
 from serving.worker.grpc_call import Call, Service, Unary
 from serving.worker.grpc_stream import InferStreams
-from serving.worker.grpc_submit import parse_request, submit
+from serving.worker.grpc_submit import parse_request, submit, trace_of
 from serving.worker.metadata import Metadata
 from serving.worker.task import Task
 
@@ -33,11 +33,12 @@ WATCH_S = 0.2  # how often a health watch looks
 class Answer:
     """The data plane's waiter for one infer call, and an awaitable for its handler."""
 
-    __slots__ = ("_call", "_future")
+    __slots__ = ("_call", "_future", "trace")
     protocol = "grpc"
 
     def __init__(self, future: "asyncio.Future[bytes]", call: Call) -> None:
         self._future, self._call = future, call
+        self.trace = trace_of(call)
 
     def routing_key(self) -> str:
         return self._call.metadata("x-routing-key")

@@ -17,7 +17,7 @@ from serving.core.json_codec_reply import BatchOutputs
 from serving.core.stream_window import Entry, Step, StreamWindow
 from serving.worker.dataplane import DataPlane
 from serving.worker.grpc_call import Call
-from serving.worker.grpc_submit import parse_request, submit
+from serving.worker.grpc_submit import parse_request, submit, trace_of
 from serving.worker.task import Task
 
 log = logging.getLogger("driftgate.serving")
@@ -57,6 +57,10 @@ class Slot(Entry):
     def routing_key(self) -> str:
         return self._stream.call.metadata("x-routing-key")
 
+    @property
+    def trace(self) -> bytes:
+        return self._stream.trace
+
     def succeed(self, task: Task, outputs: BatchOutputs, start: int, stop: int) -> None:
         reply = task.version.grpc.encode(
             outputs, start, stop, task.envelope, task.wanted, task.prediction_id
@@ -80,6 +84,7 @@ class InferStream:
         self._plane = plane
         self._loop = asyncio.get_running_loop()
         self._window: StreamWindow[Slot] = StreamWindow()
+        self.trace = trace_of(call)  # of every request in it
         self._errors_end = call.metadata("triton_grpc_error") == "true"
         self._reads = True
         self._room: asyncio.Future[None] | None = None  # the reader waits for it

@@ -1,5 +1,6 @@
 """From the bytes of a gRPC message into the data plane, for calls and for streams."""
 
+from eventlog.core.traceparent import parse_traceparent
 from serving.core.admission import message_limit
 from serving.core.errors import ServeError
 from serving.core.grpc_codec import GrpcRequest
@@ -26,7 +27,7 @@ def submit(plane: DataPlane, request: GrpcRequest, size: int, call: Call, waiter
         raise
     limits = plane.limits
     largest = message_limit(limits.message_bytes_max, plane.admission.bytes_max)
-    return plane.infer(
+    task = plane.infer(
         lambda: request,
         request.model,
         request.version,
@@ -34,3 +35,12 @@ def submit(plane: DataPlane, request: GrpcRequest, size: int, call: Call, waiter
         request.cost(size, min(limits.body_bytes_max, largest)),
         waiter,
     )
+    if waiter.trace:
+        task.version.traced = True
+    return task
+
+
+def trace_of(call: Call) -> bytes:
+    """The trace that the call's metadata name; b"" for none."""
+    text = call.metadata("traceparent")
+    return parse_traceparent(text) if text else b""

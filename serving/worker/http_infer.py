@@ -174,6 +174,10 @@ class Exchange:
     def routing_key(self) -> str:
         return self.head.routing_key
 
+    @property
+    def trace(self) -> bytes:
+        return self.head.trace
+
     def start(self, body: Blob | None = None) -> None:
         """The body is complete: decode and queue it, or answer with what is wrong.
 
@@ -207,6 +211,8 @@ class Exchange:
                 request_cost(len(body), head.header_length, JSON_BYTES_FACTOR, RAW_BYTES_FACTOR),
                 self,
             )
+            if head.trace:
+                self._task.version.traced = True
         except ServeError as error:
             self.fail(error)
         except Exception:

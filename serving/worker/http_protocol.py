@@ -307,7 +307,8 @@ class GatewayProtocol(HttpToolsProtocol):  # type: ignore[misc]  # untyped on ou
             return
         keep_alive = http_version == "1.1" and parser.should_keep_alive()
         self._exchange = Exchange(self, self._plane, target, head, keep_alive)
-        self._repeatable = keep_alive and not head.expects_continue
+        # A head with a trace never comes again, and would push out those that do.
+        self._repeatable = keep_alive and not head.expects_continue and not head.trace
         if head.expects_continue and not self._busy:
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 

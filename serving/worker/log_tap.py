@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from eventlog import GapReason, PredictionRows, Status
+from eventlog.core.predictions import TRACE_BYTES
 from serving.core.datatypes import Array
 from serving.core.routing import Arm
 from serving.core.signature import Signature
@@ -25,6 +26,7 @@ from serving.worker.log_shape import LogShape
 Done = Callable[[Exception | None], None]
 Release = Callable[[], None]
 
+NO_TRACE = bytes(TRACE_BYTES)
 UNANSWERED = 1  # bit of `flags`: the prediction was made, but nobody read it
 
 
@@ -65,7 +67,8 @@ class Journal:
 class Rows:
     """One executed batch, in row order.
 
-    status: of all rows. outputs: empty for a failed one.
+    status: of all rows. outputs: empty for a failed one. traces: per request, b"" for
+    none; None if no request has one.
     """
 
     ts_ns: list[int]
@@ -75,6 +78,7 @@ class Rows:
     inputs: Sequence[Array]
     outputs: Sequence[Array]
     status: Status
+    traces: list[bytes] | None = None
 
 
 class LogTap:
@@ -163,8 +167,16 @@ class LogTap:
             flags=flags,
             weight=_filled(total, weight, "f4"),
             row=index,
+            traces=None if rows.traces is None else _traces(rows.traces, counts),
             **self._shape.columns(rows.inputs, rows.outputs),
         )
+
+
+def _traces(traces: Sequence[bytes], counts: Sequence[int]) -> Array:
+    """uint8 (n, 25), the same for all rows of a request."""
+    joined = b"".join([trace or NO_TRACE for trace in traces])
+    each = np.frombuffer(joined, dtype=np.uint8).reshape(-1, TRACE_BYTES)
+    return np.repeat(each, counts, axis=0)
 
 
 @lru_cache(maxsize=1024)

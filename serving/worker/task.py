@@ -22,6 +22,10 @@ class Waiter(Protocol):
     def routing_key(self) -> str:
         """What the transport says besides the message; "" for nothing. Asked at a split only."""
 
+    @property
+    def trace(self) -> bytes:
+        """The trace that the request belongs to; b"" for none. See `Version.traced`."""
+
     def succeed(self, task: "Task", outputs: BatchOutputs, start: int, stop: int) -> None:
         """Encode and send. May raise ServeError, which then becomes the answer."""
 

@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from eventlog.core.traceparent import parse_traceparent
 from serving.core.admission import JSON_BYTES_FACTOR
 from serving.core.errors import ServeError, Unsupported
 from serving.core.inflate import inflate
@@ -39,12 +40,14 @@ _UNSUPPORTED = {
 class Prediction:
     """One V1 request: the data plane's waiter, and an awaitable for the endpoint."""
 
-    __slots__ = ("_by_row", "_future", "_routing_key")
+    __slots__ = ("_by_row", "_future", "_routing_key", "trace")
     protocol = "http"
 
     def __init__(self, request: Request, future: "asyncio.Future[Response]") -> None:
         """Raises: InvalidRequest for a routing key that is too long."""
         self._routing_key = check_routing_key(request.headers.get("x-routing-key", ""))
+        traces = request.headers.getlist("traceparent")
+        self.trace = parse_traceparent(traces[0]) if len(traces) == 1 else b""
         self._future = future
         self._by_row = True
 
@@ -139,6 +142,8 @@ class V1:
             len(body) * JSON_BYTES_FACTOR,
             prediction,
         )
+        if prediction.trace:
+            task.version.traced = True
         return await _unless_gone(request, future, task)
 
 

@@ -53,6 +53,8 @@ class Version:
             inline=inline, run_ns=run_ns, queue=queue,
         )  # fmt: skip
         self.metrics = metrics
+        # Whether any request ever named its trace: until then none is asked for one.
+        self.traced = False
         self._loop, self._clock_ns = loop, clock_ns
         self._admission = admission
         self._tap = tap
@@ -243,7 +245,10 @@ class Version:
 
     def _log_failed(self, task: Task, first: int) -> None:
         took_ns = self._clock_ns() - task.began_ns
-        rows = Rows([task.ts_ns], [took_ns], [task.rows], None, task.arrays, (), Status.FAILED)
+        traces = self._traces([task])
+        rows = Rows(
+            [task.ts_ns], [took_ns], [task.rows], None, task.arrays, (), Status.FAILED, traces
+        )
         try:
             self._tap.keep(first, rows, task.arm, None)
         except Exception:  # as in _log
@@ -273,7 +278,14 @@ class Version:
             inputs,
             outputs,
             status,
+            self._traces(tasks),
         )
+
+    def _traces(self, tasks: Sequence[Task]) -> list[bytes] | None:
+        if not self.traced:
+            return None
+        traces = [task.waiter.trace for task in tasks]
+        return traces if any(traces) else None
 
     def _count(
         self, batch: Batch[Task], began_ns: int, ready_ns: int, run_ns: int

@@ -17,7 +17,10 @@ from eventlog import (
     fake_rows,
 )
 from eventlog.core.arrow_codec import fingerprint, layout_of
+from eventlog.core.grouping import concatenate, cut, key_of
 from eventlog.core.marks import gap_record
+from eventlog.core.predictions import Hashed
+from eventlog.core.traceparent import traceparent_text
 
 
 def test_numeric_tensors_are_views_into_the_body() -> None:
@@ -199,7 +202,44 @@ def test_offsets_of_strings_that_leave_their_buffer_are_refused() -> None:
 
 def test_a_column_of_another_type_than_its_metadata_say_is_refused() -> None:
     record = encode_predictions(fake_rows(0, 2), "abcdef", 1)
-    assert record.body.count(b'"values"') == 0
     hurt = record.body.replace(b"FP32", b"FP64", 1)
     with pytest.raises(RecordError, match="cannot hold"):
         decode_predictions(replace(record, body=hurt))
+
+
+def test_traces_share_a_record_with_rows_that_have_none_and_cost_those_nothing():
+    trace = bytes(range(1, 26))
+    plain = fake_rows(0, 2)
+    traced = replace(fake_rows(2, 1), traces=np.frombuffer(trace, np.uint8)[None])
+    joined = concatenate([plain, traced])
+    assert key_of(plain) == key_of(traced)
+    record = encode_predictions(joined, "0a0b0c", 0)
+    assert record.headers["traceparent"] == traceparent_text(trace)
+    decoded = decode_predictions(record)
+    assert [row.tobytes() for row in decoded.traces] == [bytes(25), bytes(25), trace]
+    without = encode_predictions(cut(joined, 0, 2), "0a0b0c", 0)
+    assert without.body == encode_predictions(plain, "0a0b0c", 0).body
+    assert "traceparent" not in without.headers
+    assert without.headers["schema"] != record.headers["schema"]
+
+
+def test_what_a_policy_left_out_and_hashed_survives_the_record():
+    rows = replace(
+        fake_rows(0, 2),
+        dropped=("output:z", "input:a, b"),
+        masked={"input:x": (0, 2)},
+        hashed={
+            "input:c": Hashed(
+                "BYTES", (1,), "00ff00ff", np.arange(32, dtype=np.uint8).reshape(2, 16)
+            )
+        },
+    )
+    both = concatenate([rows, replace(rows, first_sequence=2)])
+    decoded = decode_predictions(encode_predictions(both, "0a0b0c", 0))
+    assert decoded.dropped == rows.dropped
+    assert decoded.masked == rows.masked
+    hashed = decoded.hashed["input:c"]
+    assert (hashed.datatype, hashed.shape, hashed.key) == ("BYTES", (1,), "00ff00ff")
+    assert hashed.digests.tolist() == [[*range(16)], [*range(16, 32)]] * 2
+    assert cut(decoded, 1, 3).hashed["input:c"].digests[0].tolist() == [*range(16, 32)]
+    assert key_of(rows) != key_of(fake_rows(0, 2))
