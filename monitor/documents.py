@@ -175,6 +175,7 @@ def state_document(state: ModelState, last: Summary | None, labels: Mapping[str,
             "rows": stable.rows,
             "labelled": stable.labelled,
             "mismatched": stable.mismatched,
+            "withheld": list(stable.withheld),
             "has_reference": stable.yardstick.known,
         }
         if stable

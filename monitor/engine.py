@@ -460,8 +460,9 @@ class Engine:
             return LabelFate.ORPHAN, None
         rows, place = found
         profile = self._profiles(model, rows.version, rows.digest)
-        spec = (profile.prediction if profile else None) or infer_spec(rows.outputs)
-        output = find_output(rows.outputs, spec) if spec else None
+        outputs = rows.whole_outputs
+        spec = (profile.prediction if profile else None) or infer_spec(outputs)
+        output = find_output(outputs, spec) if spec else None
         if spec is None or output is None:
             return LabelFate.UNJUDGED, None
         error = error_of(output, spec, place, label.value)

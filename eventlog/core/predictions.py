@@ -27,6 +27,7 @@ class Status(IntEnum):
     EXPIRED = 54  # 504: its deadline passed
 
 
+_NOTHING: Mapping[str, tuple[int, ...] | None] = {}
 DATATYPES: Mapping[np.dtype[Any], str] = {
     np.dtype(np.bool_): "BOOL",
     np.dtype(np.uint8): "UINT8",
@@ -134,6 +135,20 @@ class PredictionRows:
     def all_runs(self) -> tuple[Run, ...]:
         """`runs`, spelled out also where one run is implied."""
         return self.runs or ((self.first_sequence, len(self)),)
+
+    @property
+    def withheld(self) -> Mapping[str, tuple[int, ...] | None]:
+        """What the log's policy left out: "input:NAME" -> elements of a row; None: all of it."""
+        if not (self.dropped or self.hashed or self.masked):
+            return _NOTHING
+        return {**self.masked, **dict.fromkeys((*self.dropped, *self.hashed))}
+
+    @property
+    def whole_outputs(self) -> Mapping[str, Array]:
+        """The outputs that nothing was left out of, so that they say what the model said."""
+        if not self.masked:
+            return self.outputs
+        return {k: v for k, v in self.outputs.items() if f"output:{k}" not in self.masked}
 
     def sequences(self) -> NDArray[np.int64]:
         """The sequence number of every row, int64 (n,)."""

@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from monitor.core.bins import AnyArray
+from monitor.core.counter import NOTHING_WITHHELD, Withheld
 
 STABLE = "stable"
 CANDIDATE = "candidate"
@@ -19,17 +21,33 @@ class Arm:
     rollout: str
 
 
+class Part(NamedTuple):
+    """Rows of one record, as borrowed views; withheld: see `PredictionRows.withheld`."""
+
+    inputs: Mapping[str, AnyArray]
+    outputs: Mapping[str, AnyArray]
+    withheld: Withheld = NOTHING_WITHHELD
+
+
 @dataclass(slots=True)
 class ArmRows:
-    """The rows of an arm in a block; `parts` are borrowed views of decoded records."""
+    """The rows of an arm in a block.
+
+    stands_for: how many rows of traffic they are a sample of.
+    """
 
     rows: int = 0
+    stands_for: int = 0
     failed: int = 0  # rows that we failed to answer; the client's own mistakes are not ours
     first_ns: int = 0
     last_ns: int = 0
-    parts: list[tuple[Mapping[str, AnyArray], Mapping[str, AnyArray]]] = field(default_factory=list)
+    parts: list[Part] = field(default_factory=list)
 
-    def add(self, first_ns: int, last_ns: int, rows: int, failed: int) -> None:
+    def add(
+        self, first_ns: int, last_ns: int, rows: int, failed: int, stands_for: int | None = None
+    ) -> None:
+        """stands_for: as many, unless it is said."""
+        self.stands_for += rows if stands_for is None else stands_for
         self.first_ns = min(self.first_ns, first_ns) if self.rows else first_ns
         self.last_ns = max(self.last_ns, last_ns)
         self.rows += rows

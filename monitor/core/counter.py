@@ -4,7 +4,8 @@ Laws:
 - counting reads the caller's arrays in place where they are float32 or float64
   and contiguous, and never keeps them;
 - a block whose tensors do not have the profile's shape is refused whole, so
-  that its caller can count the rows as mismatched.
+  that its caller can count the rows as mismatched;
+- what a log's policy withheld is no mismatch: it is left out, and the rest is counted.
 """
 
 from collections.abc import Mapping
@@ -18,6 +19,10 @@ from monitor.core.bins import BINS, SLOTS, AnyArray, Counts
 from monitor.core.count_kernel import CELLS, count_block
 from monitor.core.predictions import find_output, infer_spec, prediction_columns, rows_of
 from monitor.core.profile import FeatureProfile, ReferenceProfile, encode_text
+
+# "input:NAME" or "output:NAME" -> elements of a row; None: the whole tensor
+Withheld = Mapping[str, tuple[int, ...] | None]
+NOTHING_WITHHELD: Withheld = {}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -104,6 +109,19 @@ def _tensor(inputs: Mapping[str, AnyArray], name: str) -> AnyArray | None:
     return next(iter(inputs.values()))
 
 
+def _elements(
+    name: str, inputs: Mapping[str, AnyArray], withheld: Withheld
+) -> tuple[int, ...] | None:
+    """Which elements of a tensor are withheld; None: all of it."""
+    if not withheld:
+        return ()
+    if not name:  # the model's only input
+        name = next(iter(inputs), "")
+        if not name:
+            return None
+    return withheld.get(f"input:{name}", ())
+
+
 class Counter:
     """Histograms of a profile's features, then of its predictions: (f + p, SLOTS)."""
 
@@ -113,25 +131,54 @@ class Counter:
         self._tensors: dict[str, list[int]] = {}
         for i, feature in enumerate(profile.features):
             self._tensors.setdefault(feature.tensor, []).append(i)
-        self._tables: dict[tuple[str, type[Any]], Tables] = {}
+        self._tables: dict[tuple[str, type[Any], tuple[int, ...]], Tables] = {}
         self._codes = {i: f.codes() for i, f in enumerate(profile.features) if f.is_text}
 
     def empty(self) -> Counts:
         return np.zeros((self.rows, SLOTS), dtype=np.int64)
 
+    def withheld(
+        self,
+        inputs: Mapping[str, AnyArray],
+        outputs: Mapping[str, AnyArray],
+        withheld: Withheld,
+    ) -> set[str]:
+        """The names of features and predictions that there is nothing to count of."""
+        if not withheld:
+            return set()
+        names = set()
+        for feature in self.profile.features:
+            elements = _elements(feature.tensor, inputs, withheld)
+            if elements is None or feature.index in elements:
+                names.add(feature.name)
+        spec = self.profile.prediction
+        hidden = any(key.startswith("output:") for key in withheld)
+        if hidden and (spec is None or find_output(outputs, spec) is None):
+            names |= {watched.name for watched in self.profile.predictions}
+        return names
+
     def count(
-        self, inputs: Mapping[str, AnyArray], outputs: Mapping[str, AnyArray], counts: Counts
+        self,
+        inputs: Mapping[str, AnyArray],
+        outputs: Mapping[str, AnyArray],
+        counts: Counts,
+        withheld: Withheld = NOTHING_WITHHELD,
     ) -> bool:
         """Add rows to `counts`; False, and nothing added, when tensors do not fit.
 
         inputs, outputs: name -> (n, ...), borrowed. Outputs may be empty (failed rows).
         """
-        blocks = {name: self._block(name, _tensor(inputs, name)) for name in self._tensors}
+        absent = {name: _elements(name, inputs, withheld) for name in self._tensors}
+        blocks = {
+            name: self._block(name, _tensor(inputs, name))
+            for name in self._tensors
+            if absent[name] is not None
+        }
         if any(block is None for block in blocks.values()):
             return False
         for name, block in blocks.items():
             assert block is not None
-            self._tables_of(name, block.dtype.type).count(block, counts)
+            self._tables_of(name, block.dtype.type, absent[name] or ()).count(block, counts)
         self._count_predictions(outputs, counts)
         return True
 
@@ -171,19 +218,28 @@ class Counter:
             block[:, column] = encode_text(flat[:, column], self._codes[i])
         return block
 
-    def _tables_of(self, name: str, dtype: type[Any], *, predictions: bool = False) -> Tables:
-        key = (name, dtype) if not predictions else ("\0predictions", dtype)
+    def _tables_of(
+        self,
+        name: str,
+        dtype: type[Any],
+        absent: tuple[int, ...] = (),
+        *,
+        predictions: bool = False,
+    ) -> Tables:
+        key = (name, dtype, absent) if not predictions else ("\0predictions", dtype, ())
         found = self._tables.get(key)
         if found is None:
-            found = self._tables[key] = self._make(name, dtype, predictions)
+            found = self._tables[key] = self._make(name, dtype, absent, predictions)
         return found
 
-    def _make(self, name: str, dtype: type[Any], predictions: bool) -> Tables:
+    def _make(
+        self, name: str, dtype: type[Any], absent: tuple[int, ...], predictions: bool
+    ) -> Tables:
         offset = len(self.profile.features)
         if predictions:
             watched = list(self.profile.predictions)
             places = list(range(len(watched)))
             return make_tables(watched, places, [offset + i for i in places], dtype)
-        members = self._tensors[name]
+        members = [i for i in self._tensors[name] if self.profile.features[i].index not in absent]
         features = [self.profile.features[i] for i in members]
         return make_tables(features, [f.index for f in features], members, dtype)

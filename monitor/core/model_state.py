@@ -159,9 +159,10 @@ class ModelState:
         )
 
     def _count_rows(self, block: ModelBlock) -> None:
-        rows = sum(rows.rows for rows in block.arms.values())
-        self.rows += rows
+        self.rows += sum(rows.rows for rows in block.arms.values())
         self.lost += block.lost
+        # Lost rows are counted one by one, so rows that are a sample count for all they are of.
+        rows = sum(rows.stands_for for rows in block.arms.values())
         self.seen.move_to(block.index // self.settings.window_blocks)
         self.seen.current += np.array([rows, block.lost])
 
@@ -179,13 +180,17 @@ class ModelState:
             return None
         counter = self.stable.yardstick.counter
         counts = (counter.empty(), counter.empty())
+        withheld: set[str] = set()
         for arm, rows in block.arms.items():
             if not (self._is_stable(arm) or self._is_candidate(arm)):
                 continue
             into = counts[int(self._is_candidate(arm))]
-            for inputs, outputs in rows.parts:
-                if not counter.count(inputs, outputs, into):
-                    self.stable.mismatched += len(next(iter(inputs.values()), ()))
+            for part in rows.parts:
+                withheld |= counter.withheld(part.inputs, part.outputs, part.withheld)
+                if not counter.count(part.inputs, part.outputs, into, part.withheld):
+                    self.stable.mismatched += len(next(iter(part.inputs.values()), ()))
+        if any(rows.parts for rows in block.arms.values()):
+            self.stable.withheld = tuple(sorted(withheld))
         return counts
 
     def _fold_stable(

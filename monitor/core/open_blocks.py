@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from eventlog.core.labels import Label
 from eventlog.core.predictions import PredictionRows
-from monitor.core.block import Arm, ModelBlock
+from monitor.core.block import Arm, ModelBlock, Part
 
 OURS = 5  # status // 10 of a row that we failed
 
@@ -122,10 +122,12 @@ def fill(block: ModelBlock, content: OpenModel) -> None:
         arm = block.arm(Arm(rows.digest, rows.version, rows.role, rows.rollout))
         ts_ns, status = _take(rows.ts_ns, part), _take(rows.status, part)
         failed = int(np.count_nonzero(status // 10 == OURS))
-        arm.add(int(ts_ns.min()), int(ts_ns.max()), len(ts_ns), failed)
+        # Whole rows: sums of integers do not depend on their order.
+        stands_for = round(float(_take(rows.weight, part).sum(dtype=np.float64)))
+        arm.add(int(ts_ns.min()), int(ts_ns.max()), len(ts_ns), failed, stands_for)
         inputs = {name: _take(array, part) for name, array in rows.inputs.items()}
-        outputs = {name: _take(array, part) for name, array in rows.outputs.items()}
-        arm.parts.append((inputs, outputs))
+        outputs = {name: _take(array, part) for name, array in rows.whole_outputs.items()}
+        arm.parts.append(Part(inputs, outputs, rows.withheld))
 
 
 def _take(array: NDArray[Any], part: NDArray[Any] | None) -> NDArray[Any]:

@@ -109,6 +109,7 @@ class Stable:
     labelled: int = 0
     loss_units: int = 0
     mismatched: int = 0  # rows whose tensors do not fit the reference
+    withheld: tuple[str, ...] = ()  # features that the log's policy kept out of the last block
     log_m: dict[Group, Floats] = field(default_factory=dict)
 
     @classmethod
@@ -171,6 +172,7 @@ class Stable:
             "labelled": self.labelled,
             "loss_units": self.loss_units,
             "mismatched": self.mismatched,
+            "withheld": list(self.withheld),
             "log_m": {group.name: self.log_m[group] for group in sorted(self.log_m)},
         }
 
@@ -187,5 +189,6 @@ class Stable:
             tree["labelled"],
             tree["loss_units"],
             tree["mismatched"],
+            tuple(tree.get("withheld", ())),
             {Group[name]: values for name, values in tree["log_m"].items()},
         )

@@ -87,9 +87,9 @@ def log_policy(
         places = signature.input_index if side == "input" else signature.output_index
         listed = keep if settings.keep else None
         found = _kept(places[name], key, listed, drop, hashed, width) if side in wanted else None
-        if found is None:
+        if found is None or not (found.values or found.whole):
             dropped.append(key)
-        else:
+        if found is not None:
             kept[side].append(found)
     unknown = dict.fromkeys([*keep.unknown, *drop.unknown, *hashed.unknown])
     return LogPolicy(tuple(kept["input"]), tuple(kept["output"]), tuple(dropped), tuple(unknown))

@@ -9,7 +9,7 @@ a bet with the wrong sign, a weight forgotten, time counted twice.
 import numpy as np
 import pytest
 
-from monitor.core.block import STABLE, Arm, ModelBlock, Outcome
+from monitor.core.block import STABLE, Arm, ModelBlock, Outcome, Part
 from monitor.core.events import Group
 from monitor.core.evidence import difference_bets, log_sum
 from monitor.core.model_state import ModelState
@@ -62,7 +62,7 @@ def block(random: np.random.Generator, index: int) -> ModelBlock:
     made = ModelBlock(index)
     rows = made.arm(Arm(VERSION.digest, VERSION.name, STABLE, ""))
     rows.add(index * 10**9, index * 10**9, BLOCK_ROWS, 0)
-    rows.parts.append(({"x": seen}, {"label": said}))
+    rows.parts.append(Part({"x": seen}, {"label": said}))
     made.outcomes += [Outcome(VERSION.digest, 0, float(loss)) for loss in losses]
     return made
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from monitor.core.block import STABLE, Arm, ModelBlock
+from monitor.core.block import STABLE, Arm, ModelBlock, Part
 from monitor.core.judge import Kind
 from monitor.core.model_state import ModelState
 from monitor.core.profile import fit_feature
@@ -77,7 +77,7 @@ def run(draw, rows: int, blocks: int, live=None):  # type: ignore[no-untyped-def
         made = ModelBlock(index)
         arm = made.arm(Arm("d", "1", STABLE, ""))
         arm.add(index * 10**9, index * 10**9, 100, 0)
-        arm.parts.append(({"x": as_text((live or draw)(random, 100))[:, None]}, {}))
+        arm.parts.append(Part({"x": as_text((live or draw)(random, 100))[:, None]}, {}))
         summary = state.close(made, lambda version, digest: profile)
         kinds += [summary.verdict.kind] if summary.raised else []
     return kinds

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from eventlog import GapReason, MemoryLog
-from monitor.core.block import Arm, ModelBlock
+from monitor.core.block import Arm, ModelBlock, Part
 from monitor.core.judge import Kind
 from monitor.core.model_state import ModelState
 from monitor.engine import Closed, Engine
@@ -321,7 +321,7 @@ def test_answers_of_the_candidate_that_are_no_numbers_are_enough_without_labels(
             said[:25] = bad if role == "candidate" else said[:25]
             arm = made.arm(Arm(digest, digest, role, rollout))
             arm.add(index * BLOCK_NS, index * BLOCK_NS, 50, 0)
-            arm.parts.append(({"x": inputs(50, random)}, {"y": said}))
+            arm.parts.append(Part({"x": inputs(50, random)}, {"y": said}))
         summary = state.close(made, lambda version, digest: profile)
         kinds += [summary.verdict.kind] if summary.raised else []
     assert kinds[-1] is Kind.ROLLBACK

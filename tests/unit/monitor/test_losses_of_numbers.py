@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from monitor.core.block import CANDIDATE, STABLE, Arm, ModelBlock, Outcome
+from monitor.core.block import CANDIDATE, STABLE, Arm, ModelBlock, Outcome, Part
 from monitor.core.judge import Kind
 from monitor.core.model_state import ModelState
 from monitor.profile import FeatureSpec, ReferenceProfile, build_profile
@@ -29,7 +29,7 @@ def block(random: np.random.Generator, index: int, factor: float) -> ModelBlock:
         rows = made.arm(Arm(digest, digest, role, "r1" if role is CANDIDATE else ""))
         rows.add(index * 10**9, index * 10**9, 50, 0)
         answers = random.uniform(0.0, 40.0, size=50)
-        rows.parts.append(({"x": random.normal(size=(50, 1))}, {"y": answers}))
+        rows.parts.append(Part({"x": random.normal(size=(50, 1))}, {"y": answers}))
         errors = by * np.abs(random.normal(0.0, ERROR, size=50))
         made.outcomes += [Outcome(digest, 2**62, float(e), is_number=True) for e in errors]
     return made
