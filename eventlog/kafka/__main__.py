@@ -15,11 +15,16 @@ import signal
 import sys
 from pathlib import Path
 
+from eventlog.kafka.admin import AdminRefused, check_topics
+from eventlog.kafka.failure import Unavailable
 from eventlog.kafka.sender import Sender
 from eventlog.kafka.ship import Shipper
 from eventlog.settings import KafkaSettings, LogSettings
 
 CANNOT_START = 5  # exit code; tells who restarts us that trying again will not help
+LOOK_AGAIN_S = 10.0
+
+logger = logging.getLogger("eventlog.kafka")
 
 
 def main() -> int:
@@ -53,7 +58,27 @@ async def ship(directory: Path, run_dir: Path, settings: LogSettings, kafka: Kaf
     shipper = Shipper(directory, run_dir, Sender(settings.kafka, kafka), settings, kafka)
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, shipper.stop)
-    await shipper.run()
+    warning = asyncio.create_task(warn_of_topics(settings.kafka, kafka))
+    try:
+        await shipper.run()
+    finally:
+        warning.cancel()
+        await asyncio.gather(warning, return_exceptions=True)
+
+
+async def warn_of_topics(bootstrap: str, kafka: KafkaSettings) -> None:
+    """Name what is dangerous about the topics, once, as soon as brokers answer."""
+    while True:
+        try:
+            sentences = await check_topics(bootstrap, kafka)
+        except AdminRefused as error:
+            sentences = [f"the topics cannot be looked at: {error}"]
+        except Unavailable:  # the shipper says so
+            await asyncio.sleep(LOOK_AGAIN_S)
+            continue
+        for sentence in sentences:
+            logger.warning("%s", sentence)
+        return
 
 
 def refuse(sentence: str) -> int:

@@ -234,6 +234,16 @@ def test_told_to_stop_without_a_broker_it_ends_and_the_spool_keeps_all(tmp_path:
     assert line.spooled + sum(line.gaps.values()) == line.acknowledged == producer.rows
 
 
+def test_it_names_what_is_dangerous_about_the_topics(kafka: str, tmp_path: Path) -> None:
+    settings = settings_for_test()
+    make_all_topics(kafka, settings)  # and no control topic
+    process = ShipperProcess(tmp_path / "state", kafka, settings).start()
+    try:
+        eventually(lambda: Topics(settings.namespace).control in process.said, "it has looked")
+    finally:
+        assert process.stop() == 0
+
+
 def test_one_state_directory_has_one_shipper(tmp_path: Path) -> None:
     settings = settings_for_test()
     address = f"127.0.0.1:{free_ports(1)[0]}"
