@@ -14,7 +14,8 @@ import pytest
 
 from driftgate.story.models import ensure_first_version
 from driftgate.story.system import System, wait_for
-from tests.faults.test_ledger_after_kills import healthy, victims
+from tests.faults.test_ledger_after_kills import healthy
+from tests.kills import victims
 
 pytestmark = [pytest.mark.ci, pytest.mark.timeout(300)]
 ROWS_PER_S = 400.0
