@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import threading
 from contextlib import closing
 from pathlib import Path
 
@@ -36,6 +37,7 @@ class Shipped:
         self._reserve = directory / "shipper.reserve"
         self._tally = ConsumedTally(starting_point(directory))
         self._published: Consumed | None = None
+        self._one_at_a_time = threading.Lock()  # a last call may meet one that is being waited for
 
     @property
     def consumed(self) -> Consumed:
@@ -48,16 +50,17 @@ class Shipped:
 
     def publish(self, consumed: Consumed) -> None:
         """Raises: OSError; what is published then still stands."""
-        if consumed == self._published:
-            return
-        try:
-            publish_position(self._directory, SHIPPER_GROUP, consumed)
-        except OSError:
-            if not self._reserve.exists():
-                raise
-            self._reserve.unlink()
-            publish_position(self._directory, SHIPPER_GROUP, consumed)
-        self._published = consumed
+        with self._one_at_a_time:
+            if consumed == self._published:
+                return
+            try:
+                publish_position(self._directory, SHIPPER_GROUP, consumed)
+            except OSError:
+                if not self._reserve.exists():
+                    raise
+                self._reserve.unlink()
+                publish_position(self._directory, SHIPPER_GROUP, consumed)
+            self._published = consumed
 
     def remove(self) -> None:
         """Unlink what lies whole behind the published position. Raises: OSError."""
