@@ -215,7 +215,7 @@ class Control:
         """Take every worker one step closer to what is wanted."""
         names = self.wanted()
         if self.may_begin:
-            self._bytes.want(names)
+            self._bytes.want(names, hurry=not self.became_ready.is_set())
         desired = Desired(
             self.store.deployments, self._keep_previous, self._bytes.held, self._bytes.hopeless
         )

@@ -2,21 +2,25 @@
 
 A version is fetched in a thread, from the registry or else from the cache. What a
 worker has loaded is kept in the cache, so that it can be had without the registry.
+Both give way to predictions, except that a gateway which is not ready hurries.
 """
 
 import asyncio
 import os
 import time
 from collections.abc import Callable, Collection, Coroutine, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 from registry_client import Fetched, RegistryError, Source, Unavailable
 from serving.core.rollout_state import Version
+from serving.priority import give_way
 from serving.supervisor.models import ModelCache, obtain
 from serving.supervisor.say import say
 
 FETCH_RETRY_S = (1.0, 2.0, 5.0, 15.0, 60.0)
+FETCH_THREADS = 4  # a registry that hangs over one version must not hold up all others
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +44,20 @@ class ModelBytes:
         self._fetching: set[str] = set()
         self._cached: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._background = ThreadPoolExecutor(
+            FETCH_THREADS, "driftgate-fetch", initializer=give_way
+        )
 
     @property
     def hopeless(self) -> Collection[str]:
         """Digests that cannot be had now."""
         return self.failures.keys()
 
-    def want(self, names: Mapping[str, tuple[str, Version]]) -> None:
-        """Fetch what is missing, give back the rest. names: digest -> (model, version)."""
+    def want(self, names: Mapping[str, tuple[str, Version]], *, hurry: bool) -> None:
+        """Fetch what is missing, give back the rest.
+
+        names: digest -> (model, version). hurry: no prediction is waiting for a core.
+        """
         now = time.monotonic()
         for digest, (model, version) in names.items():
             failure = self.failures.get(digest)
@@ -55,16 +65,18 @@ class ModelBytes:
                 continue
             if digest not in self.held and digest not in self._fetching:
                 self._fetching.add(digest)
-                self._spawn(self._fetch(model, version))
+                self._spawn(self._fetch(model, version, hurry=hurry))
         for digest in [item for item in self.held if item not in names]:
             self.held.pop(digest).close()
         for digest in [item for item in self.failures if item not in names]:
             del self.failures[digest]
 
-    async def _fetch(self, model: str, version: Version) -> None:
+    async def _fetch(self, model: str, version: Version, *, hurry: bool) -> None:
         failure: FetchFailure | None = None
         try:
-            fetched = await asyncio.to_thread(self._obtain, model, version)
+            fetched = await asyncio.get_running_loop().run_in_executor(
+                None if hurry else self._background, self._obtain, model, version
+            )
         except (RegistryError, OSError) as error:
             failure = self._failed(model, version, error)
         else:
@@ -100,7 +112,9 @@ class ModelBytes:
 
     async def _keep(self, fetched: Fetched) -> None:
         try:
-            await asyncio.to_thread(self._cache.keep, fetched)
+            await asyncio.get_running_loop().run_in_executor(
+                self._background, self._cache.keep, fetched
+            )
         except OSError as error:
             self._cached.discard(fetched.manifest.digest)
             say(f"{fetched.manifest.model} cannot be cached: {error}")
@@ -121,6 +135,7 @@ class ModelBytes:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._background.shutdown(wait=False, cancel_futures=True)
         for fetched in self.held.values():
             fetched.close()
         self.held.clear()

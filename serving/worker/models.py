@@ -22,6 +22,7 @@ from serving.core.rollout_state import content_of
 from serving.core.routing import Arm, Route, RoutingTable, make_route
 from serving.core.signature import Signature
 from serving.metrics import MetricsSlab
+from serving.priority import give_way
 from serving.worker.counters import VersionMetrics
 from serving.worker.dataplane import DataPlane
 from serving.worker.log_shape import LogShape
@@ -63,6 +64,7 @@ class ModelShelf:
         self._chance = random.Random().random  # noqa: S311 - sampling, not a secret
         self._runners = ThreadPoolExecutor(RUN_THREADS, "driftgate-run")
         self._loader = ThreadPoolExecutor(1, "driftgate-load")
+        self._routed = False
         self.versions: dict[Key, Version] = {}
         self._replaced: set[Version] = set()
         self._leaving: set[Version] = set()
@@ -212,6 +214,9 @@ class ModelShelf:
 
     def apply(self, table: pb.SetRoutes) -> pb.FromWorker:
         """Replace the routing table; arms that are not loaded get no traffic."""
+        if not self._routed:
+            self._routed = True
+            self._yield_loads()
         routes = {}
         for message in table.routes:
             route = self._route(message)
@@ -221,6 +226,15 @@ class ModelShelf:
         while self._replaced:
             self._leave(self._replaced.pop())
         return pb.FromWorker(routes_applied=pb.RoutesApplied(epoch=table.epoch))
+
+    def _yield_loads(self) -> None:
+        """From the first traffic on, loads give way to it; until then nothing else runs.
+
+        ONNX Runtime's own threads would inherit that and serve with it, so sessions
+        that have some are loaded as before: such a worker has cores to spare.
+        """
+        if self._threads == 1:
+            self._loader.submit(give_way)
 
     def _route(self, message: pb.Route) -> Route[Version] | None:
         arms = [

@@ -170,7 +170,7 @@ def test_what_a_configuration_says_in_vain_reaches_the_gateways_log(repository, 
         arrived = asyncio.Event()
         held.changed = lambda *_: arrived.set()
         digest = source.manifest("m", "1").digest
-        held.want({digest: ("m", Version("1", digest))})
+        held.want({digest: ("m", Version("1", digest))}, hurry=True)
         async with asyncio.timeout(30):
             await arrived.wait()
         await held.close()

@@ -1,11 +1,13 @@
 """The worker's end of the control channel: loading, routes, drains, lost supervisors."""
 
 import json
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection
 
 import numpy as np
+import pytest
 
 from protos import channel_pb2 as pb
 from tests.integration.serving import onnx_models
@@ -150,6 +152,31 @@ def test_swaps_under_load_fail_nothing_and_mix_nothing(start_worker):
             eventually(lambda seen=answered: total() > seen + 5)
         stop.set()
         assert sum(future.result() for future in clients) > 100
+
+
+def lowered_threads(worker):
+    """How many of the worker's threads have a lower priority than this process."""
+    threads = [int(tid) for tid in os.listdir(f"/proc/{worker.process.pid}/task")]
+    nices = [os.getpriority(os.PRIO_PROCESS, tid) for tid in threads]
+    assert min(nices) == os.getpriority(os.PRIO_PROCESS, 0)
+    return sum(nice > min(nices) for nice in nices)
+
+
+def test_loads_beside_traffic_give_way_to_it_and_nothing_else_does(start_worker):
+    worker = start_worker(workers=len(os.sched_getaffinity(0)))
+    assert worker.load("m", "1", onnx_models.identity()).HasField("loaded")
+    assert lowered_threads(worker) == 0  # readiness waits for this one
+    worker.route({"m": [("1", "stable", 100)]})
+    assert worker.load("m", "2", onnx_models.slow()).HasField("loaded")
+    assert lowered_threads(worker) == 1
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="a session has threads on more cores")
+def test_the_threads_of_a_session_do_not_inherit_a_loads_priority(start_worker):
+    worker = start_worker(workers=1)
+    worker.route({})
+    assert worker.load("m", "1", onnx_models.slow()).HasField("loaded")
+    assert lowered_threads(worker) == 0
 
 
 def test_an_unloaded_version_answers_its_last_requests_first(start_worker):
