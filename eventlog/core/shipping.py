@@ -13,6 +13,7 @@ Laws:
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from eventlog.core.dead_letter import dead_letter, truncated
 from eventlog.core.kafka_message import STREAMS, Message, Placed, place, to_message
 from eventlog.core.marks import gap_record, heartbeat_record
 from eventlog.core.record import (
@@ -25,9 +26,6 @@ from eventlog.core.record import (
     merge_adjacent,
     runs_of,
 )
-
-# Besides its value and headers: what a batch adds to a message.
-MESSAGE_OVERHEAD_BYTES = 512
 
 Lane = tuple[str, int]  # stream, partition
 
@@ -155,31 +153,6 @@ class Shipment:
         """All of it is acknowledged."""
         self.is_sent = True
         self._watermarks.sent(self.placed)
-
-
-def dead_letter(message: Message, origin: str, partition: int, offset: int, reason: str) -> Message:
-    """`message`, which was to be in or is in `partition` of `origin`, with the reason it is not.
-
-    offset: in that partition, or, of a record that never got there, in its producer's log.
-    """
-    headers = [
-        ("dlq-topic", origin),
-        ("dlq-partition", str(partition)),
-        ("dlq-offset", str(offset)),
-        ("dlq-reason", reason),
-    ]
-    own = [(name, text.encode()) for name, text in headers]
-    return replace(message, headers=[*message.headers, *own])
-
-
-def truncated(message: Message, bytes_max: int) -> Message:
-    """`message` with as much of its value as fits; a header says how long it was."""
-    headers = [*message.headers, ("dlq-value-bytes", str(len(message.value)).encode())]
-    taken = sum(len(name) + len(value) + 8 for name, value in headers) + len(message.key or b"")
-    room = max(0, bytes_max - taken - MESSAGE_OVERHEAD_BYTES)
-    if len(message.value) <= room:
-        return message
-    return replace(message, value=message.value[:room], headers=headers)
 
 
 def letter_message(letter: Letter, topic: str, partition: int, bytes_max: int) -> Message:

@@ -20,9 +20,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from eventlog.core.dead_letter import truncated
 from eventlog.core.kafka_message import Placed
 from eventlog.core.record import PREDICTIONS, LogError, RecordKind, StoredRecord
-from eventlog.core.shipping import Letter, Shipment, Watermarks, letter_message, truncated
+from eventlog.core.shipping import Letter, Shipment, Watermarks, letter_message
 from eventlog.kafka.failure import Unavailable, Unsendable
 from eventlog.kafka.figures import Figures, read_figures, write_figures
 from eventlog.kafka.sender import Addressed

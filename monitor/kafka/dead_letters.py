@@ -8,8 +8,8 @@ Laws:
 """
 
 import logging
-from dataclasses import replace
 
+from eventlog.core.dead_letter import dead_letter, truncated
 from eventlog.core.kafka_message import Message
 from eventlog.core.record import LogError
 from eventlog.kafka.event_loop import EventLoop
@@ -20,7 +20,6 @@ from eventlog.settings import KafkaSettings
 LETTERS_MAX = 200  # of at most 1 MB each
 SEND_S = 10.0
 CLOSE_S = 2.0
-HEADERS_BYTES = 8 * 1024  # room for what is added to a message
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +42,8 @@ class DeadLetters:
         if len(self._waiting) >= LETTERS_MAX:
             self.dropped += 1
             return
-        self._waiting.append(self._letter(topic, partition, offset, message, reason))
+        letter = dead_letter(message, topic, partition, offset, reason)
+        self._waiting.append(truncated(letter, self._settings.message_bytes_max))
 
     def flush(self) -> None:
         """Send what waits; what cannot be sent now waits on."""
@@ -66,23 +66,3 @@ class DeadLetters:
     def close(self) -> None:
         self.flush()
         self._loop.end(lambda: self._sender.close(CLOSE_S), CLOSE_S)
-
-    def _letter(
-        self, topic: str, partition: int, offset: int, message: Message, reason: str
-    ) -> Message:
-        room = self._settings.message_bytes_max - HEADERS_BYTES
-        origin = [
-            ("dlq.topic", topic.encode()),
-            ("dlq.partition", str(partition).encode()),
-            ("dlq.offset", str(offset).encode()),
-            ("dlq.reason", reason[:1000].encode()),
-        ]
-        value, headers = message.value or b"", list(message.headers)
-        size = len(value) + sum(len(name) + len(text or b"") for name, text in headers)
-        if size > room:
-            origin.append(("dlq.cut_from_bytes", str(len(value)).encode()))
-            value, headers = (
-                value[: room // 2],
-                headers[:20] if size - len(value) < room // 4 else [],
-            )
-        return replace(message, value=value, headers=[*headers, *origin])

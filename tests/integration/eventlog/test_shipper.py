@@ -201,13 +201,13 @@ def test_a_record_that_is_too_large_is_a_gap_and_a_dead_letter(kafka: str, tmp_p
         {**dict(m.headers), "key": m.key, "value": m.value}
         for m in read_topic(kafka, topics.dead_letters)
     ]
-    letters.sort(key=lambda letter: letter["dlq-offset"])
-    assert [letter["dlq-offset"] for letter in letters] == [b"2", b"4"]
-    assert {letter["dlq-topic"] for letter in letters} == {topics.predictions.encode()}
-    assert letters[0]["dlq-partition"] == str(partition_of("m", 3)).encode()
-    assert b"max.message.bytes" in letters[0]["dlq-reason"]
-    assert b"message_bytes_max" in letters[1]["dlq-reason"]
-    assert int(letters[1]["dlq-value-bytes"]) > len(letters[1]["value"])
+    letters.sort(key=lambda letter: letter["dlq.offset"])
+    assert [letter["dlq.offset"] for letter in letters] == [b"2", b"4"]
+    assert {letter["dlq.topic"] for letter in letters} == {topics.predictions.encode()}
+    assert letters[0]["dlq.partition"] == str(partition_of("m", 3)).encode()
+    assert b"max.message.bytes" in letters[0]["dlq.reason"]
+    assert b"message_bytes_max" in letters[1]["dlq.reason"]
+    assert int(letters[1]["dlq.value_bytes"]) > len(letters[1]["value"])
     assert {letter["producer"] for letter in letters} == {A.encode()}
     figures = read_figures(tmp_path / "state" / "run")
     assert figures is not None

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 import pytest
 
 from eventlog import GapReason, Label, encode_labels, encode_predictions, fake_rows, parse_gap
-from eventlog.core.kafka_message import Placed, from_message, is_copy, to_message
+from eventlog.core.dead_letter import dead_letter, truncated
+from eventlog.core.kafka_message import Message, Placed, from_message, is_copy, to_message
 from eventlog.core.marks import end_record, gap_record, heartbeat_record
 from eventlog.core.record import LABELS, PREDICTIONS, Record, RecordKind, StoredRecord, runs_of
-from eventlog.core.shipping import Shipment, Watermarks, letter_message, truncated
+from eventlog.core.shipping import Shipment, Watermarks, letter_message
 
 A, B = "aaaaaa", "bbbbbb"
 PARTITIONS = 3
@@ -157,18 +158,28 @@ def test_a_dead_letter_says_what_it_was_and_fits(bytes_max: int) -> None:
     shipment.refuse(0, "too large")
     message = letter_message(shipment.letters[0], "t", 0, bytes_max)
     headers = {name: value.decode() for name, value in message.headers}
-    assert headers["dlq-topic"] == "t"
-    assert (headers["dlq-partition"], headers["dlq-offset"]) == ("0", "42")
-    assert (headers["dlq-reason"], headers["producer"]) == ("too large", A)
+    assert headers["dlq.topic"] == "t"
+    assert (headers["dlq.partition"], headers["dlq.offset"]) == ("0", "42")
+    assert (headers["dlq.reason"], headers["producer"]) == ("too large", A)
     assert len(message.value) <= max(bytes_max, 0)
     if bytes_max > 200_000:
-        assert "dlq-value-bytes" not in headers
+        assert "dlq.value_bytes" not in headers
         assert from_message(message, "t").body == record.body
     else:
-        assert headers["dlq-value-bytes"] == str(len(record.body))
+        assert headers["dlq.value_bytes"] == str(len(record.body))
         assert record.body.startswith(message.value)
 
 
 def test_what_fits_is_not_truncated() -> None:
     message = to_message(data(0, S), "t", "m")
     assert truncated(message, 1_000_000) is message
+
+
+def test_headers_of_somebody_else_do_not_keep_a_letter_from_being_sent() -> None:
+    hostile = Message(None, b"v" * 2000, [(f"h{i}", b"x" * 1000) for i in range(1000)], 0)
+    letter = truncated(dead_letter(hostile, "t", 1, 7, "é" * 5000), 10_000)
+    assert dict(letter.headers)["dlq.offset"] == b"7"
+    assert sum(len(name) + len(value) for name, value in letter.headers) < 5000, (
+        "the hostile ones went"
+    )
+    assert letter.value == hostile.value
