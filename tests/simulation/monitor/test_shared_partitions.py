@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from eventlog import GapReason, MemoryLog, Record, RecordKind
+from eventlog import GapReason, Label, MemoryLog, Record, RecordKind, encode_labels
 from eventlog.core.marks import gap_record, heartbeat_record
 from eventlog.core.record import StoredRecord
 from eventlog.kafka.topics import partition_of
@@ -334,3 +334,22 @@ def test_a_log_that_begins_late_is_no_loss() -> None:
     Traffic(log, 1, ("00000a",), 20, label_delay_blocks=2).run(5)  # type: ignore[arg-type]
     engine = SharedWatch(log).catch_up().engine
     assert (engine.models[MODEL].lost, engine.counters.passed_over) == (0, 0)
+
+
+@pytest.mark.parametrize("limit", [1, 10_000])
+def test_a_row_that_comes_late_is_unknown_to_a_label_whose_block_was_over(limit: int) -> None:
+    log = SharedLog()
+    announce(log, "00000a", "00000b")
+    late: list[Record] = []
+    Traffic(
+        MemoryLog(), 1, ("00000b",), 20, label_delay_blocks=1000,
+        append=lambda _, __, records: late.extend(records),
+    ).step()  # fmt: skip
+    label = Label(CODEC.encode(START_NS // 10**6, "00000b", 0), 0, 0, 1.0)
+    at_ns = START_NS + BLOCK_NS
+    log.append([encode_labels(MODEL, [label], "00000a", 0, at_ns, arrived_ns=at_ns)])
+    for block in range(2, 12):
+        announce(log, "00000a", block=block)
+    log.append(late)
+    watch = SharedWatch(log).catch_up(limit)
+    assert watch.engine.counters.labels == {MODEL: {"orphan": 1}}
