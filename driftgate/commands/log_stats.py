@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 RUNS_SHOWN = 5  # of missing rows, per incarnation
 # Key in JSON and heading, of rows per incarnation; each is a number or a table of reasons.
 LEDGER = ("acknowledged", "delivered", "spooled", "gaps", "unexplained")
+WITH_MONITORS = ("acknowledged", "delivered", "consumed", "spooled", "gaps", "unexplained")
 VERDICT = (
     "acknowledged",
     "found",
@@ -58,7 +59,11 @@ def run_stats(args: argparse.Namespace) -> int:
     with readable():
         lines = ledger(config.log_dir, delivery_group(config.log))
     books = [_of_line(line) for line in lines]
-    document: dict[str, Any] = {"incarnations": books, "total": _total(books, LEDGER)}
+    columns: tuple[str, ...] = LEDGER
+    if args.verify and config.log.kafka and (consumed := _consumed(config)) is not None:
+        columns = WITH_MONITORS
+        books = [book | {"consumed": consumed.get(book["producer"], 0)} for book in books]
+    document: dict[str, Any] = {"incarnations": books, "total": _total(books, columns)}
     # Of a living worker some rows are always on their way; verifying waits for those.
     unexplained = sum(line.unexplained for line in lines if not line.live)
     if args.verify:
@@ -68,11 +73,23 @@ def run_stats(args: argparse.Namespace) -> int:
     if args.output == "json":
         print(json.dumps(document))
     else:
-        _print(document)
+        _print(document, columns)
     if args.verify and unexplained:
         print(f"error: {unexplained} rows are not accounted for", file=sys.stderr)
         return Exit.FAILED
     return Exit.OK
+
+
+def _consumed(config: Config) -> Mapping[str, int] | None:
+    """What the monitors say; None, with the reason told, if they cannot be asked."""
+    from eventlog import LogError
+    from monitor.kafka.consumed import consumed_rows
+
+    try:
+        return consumed_rows(config.log.kafka, config.kafka)
+    except LogError as error:
+        print(f"what the monitors have consumed is not known: {error}", file=sys.stderr)
+        return None
 
 
 def _verify(config: Config) -> "list[Verdict]":
@@ -121,8 +138,8 @@ def _total(rows: Sequence[Row], names: Sequence[str]) -> dict[str, Any]:
     return total
 
 
-def _print(document: Mapping[str, Any]) -> None:
-    print(_table(document["incarnations"], document["total"], LEDGER))
+def _print(document: Mapping[str, Any], columns: Sequence[str]) -> None:
+    print(_table(document["incarnations"], document["total"], columns))
     verified = document.get("verified")
     if not verified:
         return

@@ -58,6 +58,14 @@ class HandoverTopic:
         """The epoch of the newest claim, `epoch` if nobody claimed since. Raises: Unavailable."""
         return self._run(self._newest_claim(number, epoch), self._patience_s)
 
+    def read(self, number: int) -> HandedOver:
+        """All that is in partition `number`, which stays whose it is. Raises: Unavailable."""
+        return self._run(self._read_whole(number), READ_S)
+
+    def partitions(self) -> int:
+        """How many there are; 0 where there is no topic. Raises: Unavailable."""
+        return self._run(self._count(), self._patience_s)
+
     def close(self) -> None:
         self._loop.end(self._stop, CLOSE_S)
 
@@ -69,6 +77,14 @@ class HandoverTopic:
         await self._read(number, None, offset + 1, found.add)
         self._known[number] = offset + 1
         return found
+
+    async def _read_whole(self, number: int) -> HandedOver:
+        found = HandedOver()
+        await self._read(number, None, await self._offset(number, LATEST), found.add)
+        return found
+
+    async def _count(self) -> int:
+        return (await self._cluster.partitions([self._topic])).get(self._topic, 0)
 
     async def _write(self, number: int, entries: Sequence[Entry]) -> None:
         group: list[Entry] = []

@@ -11,13 +11,15 @@ from typing import Any
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from eventlog import MemoryLog, Record
+from eventlog import PREDICTIONS, MemoryLog, Record, RecordKind
 from eventlog.core.kafka_message import Message
 from eventlog.core.marks import heartbeat_record
 from eventlog.kafka.event_loop import EventLoop
 from eventlog.kafka.log import KafkaLog
 from eventlog.kafka.sender import Addressed, Sender
 from eventlog.kafka.topics import partition_of
+from eventlog.log import scan
+from monitor.kafka.consumed import consumed_rows
 from monitor.kafka.handover_topic import HandoverTopic
 from monitor.kafka.ownership import NotOwner, Ownership
 from monitor.service import core_settings
@@ -215,6 +217,15 @@ def test_a_monitor_that_comes_back_goes_on_from_its_own_file(
         assert b"driftgate_monitor_partition_epoch" in monitor.get("/metrics")[1]
     finally:
         monitor.stop()
+    # Handed over at its end: anybody may see what it has taken account of.
+    sent = sum(
+        stored.record.rows
+        for stored in scan(cluster.log, cluster.log.end())
+        if stored.record.kind is RecordKind.DATA and stored.record.stream == PREDICTIONS
+    )
+    consumed = consumed_rows(cluster.address, cluster.kafka)
+    assert set(consumed) == set(traffic.producers)
+    assert sum(consumed.values()) == sent
 
 
 def test_without_the_gateways_keys_labels_are_unverified_and_that_is_said(
