@@ -1,7 +1,8 @@
 """The prediction log as one Parquet file: a row per prediction, typed columns.
 
 Columns: prediction_id, row, ts, model, version, role, rollout, status,
-latency_ms, weight, then `input.NAME` and `output.NAME`, see `export_columns`.
+latency_ms, weight, traceparent where a row has one, then `input.NAME` and
+`output.NAME`, see `export_columns`.
 With labels: label, label_ts. Versions with other tensors in the same file have
 nulls there.
 
@@ -24,7 +25,7 @@ from eventlog.core.arrow_codec import decode_predictions
 from eventlog.core.grouping import Key, concatenate, key_of
 from eventlog.core.labels import decode_labels
 from eventlog.core.prediction_id import IdCodec, InvalidPredictionId
-from eventlog.core.predictions import PredictionRows, Status, rows_bytes
+from eventlog.core.predictions import PredictionRows, rows_bytes
 from eventlog.core.record import (
     LABELS,
     PREDICTIONS,
@@ -33,7 +34,8 @@ from eventlog.core.record import (
     RecordKind,
     StoredRecord,
 )
-from eventlog.export_columns import Columns, tensor_columns
+from eventlog.core.rows_json import request_ids, status_name
+from eventlog.export_columns import Columns, tensor_columns, trace_column
 from eventlog.export_labels import LabelShelf
 from eventlog.log import Log, scan
 
@@ -221,20 +223,10 @@ def _table(rows: PredictionRows, producer: str, selection: Selection, ids: IdCod
         "status": pa.array([status_name(value) for value in rows.status.tolist()]),
         "latency_ms": pa.array(rows.latency_ns / 1e6),
         "weight": pa.array(rows.weight),
+        **trace_column(rows),
         **tensor_columns(rows, selection.wide_max),
     }
     return pa.table(columns)
-
-
-def request_ids(rows: PredictionRows, producer: str, ids: IdCodec) -> list[str]:
-    """The prediction id of each row's request: its time and its first sequence number."""
-    times = (rows.ts_ns // 1_000_000).tolist()
-    firsts = (rows.sequences() - rows.row).tolist()
-    return [ids.encode(ts, producer, first) for ts, first in zip(times, firsts, strict=True)]
-
-
-def status_name(value: int) -> str:
-    return Status(value).name.lower() if value in tuple(Status) else str(value)
 
 
 def _with_labels(table: Any, rows: PredictionRows, producer: str, survey: _Survey) -> Any:

@@ -2,7 +2,8 @@
 
 A tensor of one dimension a row and at most `wide_max` elements has a column per
 element (`input.NAME.0`, ...), any other a list column; one too large to be logged
-has `input.NAME.sha256`.
+has `input.NAME.sha256`. What a log policy left out has no column, or nulls in a list;
+what it hashed has `input.NAME.hmac`.
 
 Where versions differ in a tensor's type, integers become wider integers and
 floats wider floats as long as no value can change; otherwise there is a column
@@ -17,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from eventlog.core.predictions import Array, PredictionRows, float32_of_bf16, tensors
+from eventlog.core.traceparent import traceparent_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,35 +87,63 @@ def tensor_columns(rows: PredictionRows, wide_max: int) -> Mapping[str, Any]:
     """The columns of every tensor of `rows`, by name."""
     columns: dict[str, Any] = {}
     for key, array in tensors(rows):
-        columns |= _columns_of(_dotted(key), array, rows.datatypes.get(key), wide_max)
+        masked = rows.masked.get(key, ())
+        columns |= _columns_of(_dotted(key), array, rows.datatypes.get(key), wide_max, masked)
     for key, omitted in rows.omitted.items():
         digests = [bytes(digest).hex() for digest in omitted.digests]
         columns[f"{_dotted(key)}.sha256"] = pa.array(digests)
+    for key, hashed in rows.hashed.items():
+        digests = [bytes(digest).hex() for digest in hashed.digests]
+        columns[f"{_dotted(key)}.hmac"] = pa.array(digests)
     return columns
 
 
-def _columns_of(name: str, array: Array, datatype: str | None, wide_max: int) -> Mapping[str, Any]:
+def trace_column(rows: PredictionRows) -> Mapping[str, Any]:
+    """The traceparent of each row, null without one; no column where none has one."""
+    if rows.traces is None:
+        return {}
+    texts = [traceparent_text(trace.tobytes()) or None for trace in rows.traces]
+    return {"traceparent": pa.array(texts, pa.string())}
+
+
+def _columns_of(
+    name: str,
+    array: Array,
+    datatype: str | None,
+    wide_max: int,
+    masked: Sequence[int],
+) -> Mapping[str, Any]:
+    """masked: elements of a row that are not there."""
     if array.ndim == 1:
         return {name: _values(array, datatype)}
     flat = array.reshape(len(array), -1)
     width = flat.shape[1]
     if array.ndim == 2 and 0 < width <= wide_max:
         return {
-            f"{name}.{i}": _values(np.ascontiguousarray(flat[:, i]), datatype) for i in range(width)
+            f"{name}.{i}": _values(np.ascontiguousarray(flat[:, i]), datatype)
+            for i in range(width)
+            if i not in masked
         }
     offsets = np.arange(len(array) + 1, dtype=np.int64) * width
-    return {name: pa.LargeListArray.from_arrays(offsets, _values(flat.ravel(), datatype))}
+    absent = None
+    if masked:
+        absent = np.tile(np.isin(np.arange(width), masked), len(array))
+    values = _values(flat.ravel(), datatype, absent)
+    return {name: pa.LargeListArray.from_arrays(offsets, values)}
 
 
-def _values(array: Array, datatype: str | None) -> Any:
-    """Types that every Parquet reader knows: 16-bit floats become 32-bit ones."""
+def _values(array: Array, datatype: str | None, absent: Array | None = None) -> Any:
+    """Types that every Parquet reader knows: 16-bit floats become 32-bit ones.
+
+    absent: bool (n,), where there is no value.
+    """
     if datatype == "BF16":
-        return pa.array(float32_of_bf16(array))
+        return pa.array(float32_of_bf16(array), mask=absent)
     if array.dtype == np.float16:
-        return pa.array(array.astype(np.float32))
+        return pa.array(array.astype(np.float32), mask=absent)
     if array.dtype.hasobject:
-        return pa.array(array.tolist(), pa.binary())
-    return pa.array(array)
+        return pa.array(array.tolist(), pa.binary(), mask=absent)
+    return pa.array(array, mask=absent)
 
 
 def _word(kind: Any) -> str:

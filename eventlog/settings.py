@@ -97,3 +97,11 @@ class KafkaSettings:
     message_bytes_max: int = 1_000_000  # of one record; the brokers' default bound is 1 MiB
     control_wait_s: float = 10.0  # a gateway that starts waits so long for what it has missed
     control_timeout_s: float = 3.0  # an operator's command waits so long for the control topic
+    rows_topic: str = ""  # for a request and a response event per row, as KServe's; empty: none
+    rows_source: str = "driftgate"  # of these events, a URI
+    rows_namespace: str = "default"  # likewise, as of Kubernetes
+    schema_id: int = 0  # what frames these events in Confluent's way; 0: as the registry says
+    schema_registry: str = ""  # URL where their schema is registered; empty and no id: no frame
+    schema_registry_username: str = ""
+    schema_registry_password: str = ""
+    schema_registry_password_file: str = ""

@@ -185,49 +185,12 @@ def _rows(
 def _predictions(
     rows: "PredictionRows", chosen: Sequence[int], producer: str, ids: "PredictionIds | None"
 ) -> Iterator[dict[str, Any]]:
-    from eventlog.export import request_ids, status_name
+    from eventlog.core.rows_json import request_ids, row_documents
 
     names = request_ids(rows, producer, ids.codec) if ids else None
-    numbers = rows.sequences()
-    for i in chosen:
-        yield {
-            "kind": "prediction",
-            "prediction_id": names[i] if names else f"{producer}/{numbers[i]}",
-            "row": int(rows.row[i]),
-            "ts_ns": int(rows.ts_ns[i]),
-            "model": rows.model,
-            "version": rows.version,
-            "role": rows.role,
-            "rollout": rows.rollout,
-            "status": status_name(int(rows.status[i])),
-            "latency_ms": float(rows.latency_ns[i]) / 1e6,
-            "inputs": _values(rows, "input", i),
-            "outputs": _values(rows, "output", i),
-        }
-
-
-def _values(rows: "PredictionRows", side: str, i: int) -> dict[str, Any]:
-    """One row's tensors by name; the digest of one that was too large to be logged."""
-    from eventlog.core.predictions import float32_of_bf16, tensors
-
-    values: dict[str, Any] = {}
-    for key, array in tensors(rows):
-        bfloat = rows.datatypes.get(key) == "BF16"
-        values[key] = _plain(float32_of_bf16(array[i : i + 1])[0] if bfloat else array[i])
-    for key, omitted in rows.omitted.items():
-        values[key] = f"sha256:{omitted.digests[i].tobytes().hex()}"
-    return {k.partition(":")[2]: v for k, v in values.items() if k.startswith(f"{side}:")}
-
-
-def _plain(value: Any) -> Any:
-    plain = value.tolist() if hasattr(value, "tolist") else value
-    return _text(plain)
-
-
-def _text(value: Any) -> Any:
-    if isinstance(value, bytes):
-        return value.decode(errors="replace")
-    return [_text(item) for item in value] if isinstance(value, list) else value
+    if names is None:
+        names = [f"{producer}/{number}" for number in rows.sequences().tolist()]
+    return row_documents(rows, chosen, names)
 
 
 def _print_row(row: Mapping[str, Any], *, as_json: bool) -> None:

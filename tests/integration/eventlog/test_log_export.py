@@ -27,6 +27,7 @@ from eventlog import (
     fake_rows,
 )
 from eventlog import export as export_module
+from eventlog.core.predictions import Hashed
 from eventlog.export import Exported, Selection, export_parquet
 from eventlog.export_labels import LabelShelf
 
@@ -262,3 +263,28 @@ def test_many_labels_do_not_fill_the_memory(ids: PredictionIds) -> None:
             shelf.put("m", [(A, n, Label(text, n, 5, 1.0)) for n in range(first, first + 1000)])
         assert shelf.count() == 100_000
         assert tracemalloc.get_traced_memory()[1] < 2 * MIB
+
+
+def test_what_a_policy_left_out_or_hashed_and_traces_have_their_columns(
+    tmp_path: Path, ids: PredictionIds
+) -> None:
+    whole, masked = versions(np.float32([[1, 2, 3]] * 2), np.float32([[1, 0, 3]] * 2))
+    trace = np.zeros((2, 25), np.uint8)
+    trace[1] = np.arange(1, 26)
+    digests = np.stack([np.full(16, 0xAB, np.uint8), np.full(16, 0xCD, np.uint8)])
+    masked = replace(
+        masked,
+        masked={"input:x": (1,)},
+        dropped=("input:ssn",),
+        hashed={"input:id": Hashed("BYTES", (1,), "00ff00ff", digests)},
+        traces=trace,
+    )
+    table = export(tmp_path, ids, [whole, masked])
+    assert values(table, "input.x.1") == {"input.x.1": [2, 2, None, None]}
+    assert values(table, "input.x.2") == {"input.x.2": [3, 3, 3, 3]}
+    assert values(table, "input.id") == {"input.id.hmac": [None, None, "ab" * 16, "cd" * 16]}
+    assert values(table, "input.ssn") == {}
+    written = "00-0102030405060708090a0b0c0d0e0f10-1112131415161718-19"
+    assert table.column("traceparent").to_pylist() == [None, None, None, written]
+    lists = export(tmp_path, ids, [masked], wide_max=0)
+    assert values(lists) == {"input.x": [[1, None, 3], [1, None, 3]]}
