@@ -67,7 +67,14 @@ def plan_topics(settings: KafkaSettings) -> list[TopicPlan]:
     }
     letters = {**records, "max.message.bytes": str(bound + BATCH_OVERHEAD)}
     control = {**_LOG_NEEDS, "retention.ms": FOREVER, "retention.bytes": FOREVER}
-    compacted = {**_LOG_NEEDS, "cleanup.policy": "compact", "max.message.bytes": str(bound)}
+    compacted = {
+        **_LOG_NEEDS,
+        "cleanup.policy": "compact",
+        "max.message.bytes": str(bound),
+        # The newest segment is never compacted, and whoever takes over reads all there is.
+        "segment.bytes": str(64 * 1024 * 1024),
+        "min.cleanable.dirty.ratio": "0.1",
+    }
     if settings.min_insync_replicas:
         insync = {"min.insync.replicas": str(settings.min_insync_replicas)}
         for configs in (records, letters, control, compacted):
