@@ -14,8 +14,10 @@ import numpy as np
 import pytest
 import uvloop
 
+from eventlog.settings import ModelLogSettings
 from protos import inference_pb2 as pb
 from serving.core.datatypes import Datatype
+from serving.core.log_policy import log_policy
 from serving.core.queue_settings import QueueSettings
 from serving.core.routing import Arm, RoutingTable, make_route
 from serving.core.signature import Signature, TensorSpec
@@ -24,6 +26,7 @@ from serving.worker.dataplane import DataPlane
 from serving.worker.grpc_handlers import Handlers
 from serving.worker.http_gate import HttpGate
 from serving.worker.http_protocol import GatewayProtocol
+from serving.worker.log_shape import LogShape
 from serving.worker.log_tap import LogMode, LogTap
 from serving.worker.reply_packer import ReplyPacker
 from serving.worker.version import Version
@@ -77,7 +80,8 @@ async def gateway():
     plane = DataPlane(LimitSettings(), MagicMock())
     session, delivered = Session(), []
     with ThreadPoolExecutor(1) as executor:
-        tap = LogTap(None, SIGNATURE, "d", LogMode.OFF, 1.0, lambda: 0.0)
+        shape = LogShape(SIGNATURE, log_policy(SIGNATURE, ModelLogSettings(), {}), None)
+        tap = LogTap(None, SIGNATURE, "d", LogMode.OFF, 1.0, lambda: 0.0, shape)
         version = Version(
             loop, time.monotonic_ns, SIGNATURE, "d", session, executor, plane.admission,
             MagicMock(), tap, {}, QueueSettings(), inline=True, run_ns=0,

@@ -327,6 +327,7 @@ def test_a_waiting_call_does_not_hold_its_parsed_message():
 
     class Call:
         left_ns = staticmethod(lambda: 0)
+        metadata = staticmethod(lambda _: "")
 
     async def main():
         before = alive()
