@@ -52,7 +52,6 @@ class Setup:
     pairs: int = 10
     connections: int = 32
     kafka: str = ""
-    namespace: str = ""
     hurt: tuple[str, ...] = ()
     heal: tuple[str, ...] = ()
     server_core: int = 0
@@ -60,10 +59,6 @@ class Setup:
 
     def core(self, number: int) -> int | None:
         return number if (os.cpu_count() or 1) > 1 else None
-
-    @property
-    def kafka_options(self) -> tuple[str, ...]:
-        return ("--log-kafka", self.kafka, "--kafka-namespace", self.namespace)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +85,6 @@ def measure(setup: Setup) -> dict[str, Any]:
         "monitor": _readers_rate(setup, "monitor"),
     }
     if setup.kafka:
-        subprocess.run(
-            [*DRIFTGATE, "log", "init", *setup.kafka_options],
-            check=True, stdout=subprocess.DEVNULL,
-        )  # fmt: skip
         result["shipper"] = _readers_rate(setup, "ship")
         result["together_rows_per_s"] = 1 / sum(
             1 / result[name]["rows_per_cpu_s"] for name in ("monitor", "shipper")
@@ -155,7 +146,7 @@ def _load(gateway: Gateway, setup: Setup, model: str = "bench") -> wrk.Run:
 
 def _readers_rate(setup: Setup, command: str) -> dict[str, Any]:
     """command: `monitor`, of a log that stays here, or `ship`."""
-    on_kafka = setup.kafka_options if command == "ship" else ()
+    on_kafka = _on_kafka(setup) if command == "ship" else ()
     with tempfile.TemporaryDirectory() as folder:
         reference = Path(folder) / "reference.npz"
         rows = np.random.default_rng(SEED).normal(0.0, 1.0, (REFERENCE_ROWS, FEATURES))
@@ -225,9 +216,10 @@ def _hurt(setup: Setup) -> dict[str, Any]:
     """p99 of predictions, the broker well and hurt in turn."""
     request = http_request("bench", body())
     pairs: list[tuple[Paced, Paced]] = []
+    options = _on_kafka(setup)
     with (
-        running(mlp(), workers=1, core=None, options=setup.kafka_options) as gateway,
-        _reader(gateway, "ship", setup.kafka_options, setup),
+        running(mlp(), workers=1, core=None, options=options) as gateway,
+        _reader(gateway, "ship", options, setup),
     ):
 
         def window() -> Paced:
@@ -280,6 +272,10 @@ def _until(condition: Any, what: str) -> None:
         time.sleep(0.1)
 
 
-def a_namespace() -> str:
-    """Topics of a benchmark of its own, so that nobody's are written to."""
-    return f"driftgate-bench-{secrets.token_hex(4)}"
+def _on_kafka(setup: Setup) -> tuple[str, ...]:
+    """Options for a gateway with topics of its own: all gateways of one namespace are alike."""
+    namespace = f"driftgate-bench-{secrets.token_hex(4)}"
+    options = ("--log-kafka", setup.kafka, "--kafka-namespace", namespace)
+    init = [*DRIFTGATE, "log", "init", *options]
+    subprocess.run(init, check=True, stdout=subprocess.DEVNULL)
+    return options

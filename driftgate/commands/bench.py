@@ -115,7 +115,7 @@ def run_log(args: argparse.Namespace) -> int:
     if bool(args.hurt) != bool(args.heal) or (args.hurt and not args.kafka):
         raise CliError("--hurt and --heal go together, and with --kafka", code=Exit.USAGE)
     _require(args)
-    from loadtests.bench_log import Setup, a_namespace, measure
+    from loadtests.bench_log import Setup, measure
     from loadtests.wrk import WrkError
     from monitor.bench import measure as measure_counting
 
@@ -124,7 +124,6 @@ def run_log(args: argparse.Namespace) -> int:
         args.pairs,
         args.connections,
         args.kafka,
-        a_namespace() if args.kafka else "",
         tuple(shlex.split(args.hurt)),
         tuple(shlex.split(args.heal)),
     )
