@@ -168,6 +168,9 @@ SHIPPER_DEAD_LETTERS = _counter("shipper_dead_letters", "Records in the dead-let
 SHIPPER_REFUSED = _counter(
     "shipper_refused_rows", "Predictions in records that Kafka never takes; each in a gap record."
 )
+SHIPPER_EVENTS_LEFT_OUT = _counter(
+    "shipper_row_events_left_out", "Events of rows that kafka.rows_topic did not get."
+)
 SHIPPER_LAG_ROWS = _gauge("shipper_lag_rows", "Rows numbered and not acknowledged by Kafka.")
 SHIPPER_LAG_BYTES = _gauge("shipper_lag_bytes", "Bytes of the segments that they are in.")
 SHIPPER_LAG_SECONDS = _gauge("shipper_lag_seconds", "Age of the oldest record that waits.")

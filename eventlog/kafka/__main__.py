@@ -15,8 +15,11 @@ import signal
 import sys
 from pathlib import Path
 
+from eventlog.ids import PredictionIds
 from eventlog.kafka.admin import AdminRefused, check_topics
 from eventlog.kafka.failure import Unavailable
+from eventlog.kafka.row_events import RowEvents
+from eventlog.kafka.row_topic import RowTopic
 from eventlog.kafka.sender import Sender
 from eventlog.kafka.ship import Shipper
 from eventlog.settings import KafkaSettings, LogSettings
@@ -55,7 +58,11 @@ def main() -> int:
 
 async def ship(directory: Path, run_dir: Path, settings: LogSettings, kafka: KafkaSettings) -> None:
     """Until SIGTERM or SIGINT."""
-    shipper = Shipper(directory, run_dir, Sender(settings.kafka, kafka), settings, kafka)
+    rows = None
+    if kafka.rows_topic:
+        codec = PredictionIds.load(directory.parent).codec
+        rows = RowTopic(RowEvents(kafka, codec), Sender(settings.kafka, kafka))
+    shipper = Shipper(directory, run_dir, Sender(settings.kafka, kafka), settings, kafka, rows)
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, shipper.stop)
     warning = asyncio.create_task(warn_of_topics(settings.kafka, kafka))

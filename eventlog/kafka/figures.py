@@ -21,6 +21,7 @@ class Figures:
     records, rows, bytes: acknowledged by Kafka; rows of predictions, bytes of bodies.
     refused_rows: prediction rows of records that the brokers never take.
     away_since_ns, away: since when Kafka is away, and why; 0 and empty while it answers.
+    events_left_out: of rows, that their own topic did not get.
     lag_rows:      numbered by the workers and not acknowledged by Kafka.
     lag_bytes:     on disk, of the segments that they are in.
     lag_s:         age of the oldest record that waits.
@@ -32,6 +33,7 @@ class Figures:
     retries: int = 0
     dead_letters: int = 0
     refused_rows: int = 0
+    events_left_out: int = 0
     away_since_ns: int = 0
     away: str = ""
     lag_rows: int = 0

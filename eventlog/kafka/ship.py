@@ -26,6 +26,7 @@ from eventlog.core.record import PREDICTIONS, LogError, RecordKind, StoredRecord
 from eventlog.core.shipping import Letter, Shipment, Watermarks, letter_message
 from eventlog.kafka.failure import Unavailable, Unsendable
 from eventlog.kafka.figures import Figures, read_figures, write_figures
+from eventlog.kafka.row_topic import RowTopic
 from eventlog.kafka.sender import Addressed
 from eventlog.kafka.shipped import Shipped, lag
 from eventlog.kafka.topics import Topics, partition_of
@@ -69,15 +70,19 @@ class Shipper:
         outlet: Outlet,
         settings: LogSettings,
         kafka: KafkaSettings,
+        rows: RowTopic | None = None,
         clock: Callable[[], int] = time.time_ns,
     ) -> None:
-        """Raises: FileNotFoundError if there is no log yet."""
+        """rows: what also gets the rows one by one.
+
+        Raises: FileNotFoundError if there is no log yet.
+        """
         self._directory, self._run_dir, self._outlet = directory, run_dir, outlet
         self._log = SqliteLog(directory, settings=settings)
         self._shipped = Shipped(directory)
         self._heartbeat_ns = settings.heartbeat_ms * 1_000_000
         self._topics, self._message_bytes_max = Topics(kafka.namespace), kafka.message_bytes_max
-        self._clock = clock
+        self._clock, self._rows = clock, rows
         self._watermarks: Watermarks | None = None
         self._batch: list[StoredRecord] = []
         self._shipment: Shipment | None = None
@@ -110,6 +115,8 @@ class Shipper:
                 task.cancel()
             await asyncio.gather(telling, stopped, return_exceptions=True)
             await self._outlet.close(CLOSE_S)
+            if self._rows is not None:
+                await self._rows.close(CLOSE_S)
             await self._publish()
             await self._write_figures()
             self._log.close()
@@ -137,6 +144,10 @@ class Shipper:
             await self._pause(BACKOFF_S[min(self._failures, len(BACKOFF_S)) - 1])
             return False
         self._answers()
+        if self._rows is not None:
+            before = self._rows.left_out
+            await self._rows.publish([stored.record for stored in shipment.records])
+            self.figures.events_left_out += self._rows.left_out - before
         self._acknowledged(shipment)
         return True
 

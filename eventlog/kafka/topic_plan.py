@@ -57,7 +57,7 @@ class Difference:
 
 
 def plan_topics(settings: KafkaSettings) -> list[TopicPlan]:
-    """Every topic of the namespace, in the order in which they matter to a reader."""
+    """Every topic of the namespace, in the order in which they matter, and that of rows."""
     topics, many = Topics(settings.namespace), settings.partitions
     bound = max(BROKERS_BOUND, _bytes_needed(settings))
     records = {
@@ -86,6 +86,7 @@ def plan_topics(settings: KafkaSettings) -> list[TopicPlan]:
         (topics.control, 1, control),
         (topics.control_snapshots, 1, compacted),
         (topics.monitor, many, compacted),
+        *([(settings.rows_topic, many, records)] if settings.rows_topic else []),
     )
     return [TopicPlan(name, n, settings.replication or -1, c) for name, n, c in plans]
 

@@ -33,6 +33,7 @@ class ShipperWatch:
         put(metrics.SHIPPER_RETRIES, figures.retries)
         put(metrics.SHIPPER_DEAD_LETTERS, figures.dead_letters)
         put(metrics.SHIPPER_REFUSED, figures.refused_rows)
+        put(metrics.SHIPPER_EVENTS_LEFT_OUT, figures.events_left_out)
         put(metrics.SHIPPER_LAG_ROWS, figures.lag_rows)
         put(metrics.SHIPPER_LAG_BYTES, figures.lag_bytes)
         put(metrics.SHIPPER_LAG_SECONDS, figures.lag_s)
