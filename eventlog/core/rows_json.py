@@ -19,7 +19,7 @@ import base64
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -85,6 +85,7 @@ def request_ids(rows: PredictionRows, producer: str, codec: IdCodec) -> list[str
     return [codec.encode(ts, producer, first) for ts, first in zip(times, firsts, strict=True)]
 
 
+@lru_cache(maxsize=256)
 def status_name(value: int) -> str:
     return Status(value).name.lower() if value in tuple(Status) else str(value)
 
@@ -99,96 +100,123 @@ def events(
     inputs, outputs = _Side(rows, "input"), _Side(rows, "output")
     named = (*(f"output:{name}" for name in rows.outputs), *rows.omitted, *rows.withheld)
     answered = any(key.startswith("output:") for key in named)
-    for i, name in enumerate(names):
-        row_id = f"{name}.{int(rows.row[i])}"
-        headers = _headers(rows, i, row_id, origin)
-        request = {
+    key, shared = rows.model.encode(), _shared_headers(rows, origin)
+    model = {"model_name": rows.model, "model_version": rows.version}
+    stamps = rows.ts_ns.astype("datetime64[ns]")
+    times = np.datetime_as_string(stamps, unit="us").tolist()
+    about = _about(rows)
+    for i, (name, row, at, ts_ns) in enumerate(
+        zip(names, rows.row.tolist(), times, rows.ts_ns.tolist(), strict=True)
+    ):
+        row_id, at_ms = f"{name}.{row}", ts_ns // 1_000_000
+        headers = [*shared, ("ce_id", row_id.encode()), ("ce_time", f"{at}Z".encode())]
+        if rows.traces is not None and rows.traces[i].any():
+            text = traceparent_text(rows.traces[i].tobytes())
+            headers.append(("ce_traceparent", text.encode()))
+        request: dict[str, Any] = {
             "id": row_id,
             "inputs": inputs.tensors(i),
-            "parameters": {**_about(rows, i), **inputs.digests(i)},
+            "parameters": {**model, **about[i], **inputs.digests(i)},
         }
-        yield _event(rows, i, REQUEST, headers, frame, request)
+        yield Message(key, frame + _dump(request), [_TYPES[REQUEST], *headers], at_ms)
         if answered and rows.status[i] == Status.OK:
-            response = {
-                "model_name": rows.model,
-                "model_version": rows.version,
+            response: dict[str, Any] = {
+                **model,
                 "id": row_id,
                 "outputs": outputs.tensors(i),
-                "parameters": {**_about(rows, i), **outputs.digests(i)},
+                "parameters": {**model, **about[i], **outputs.digests(i)},
             }
-            yield _event(rows, i, RESPONSE, headers, frame, response)
+            yield Message(key, frame + _dump(response), [_TYPES[RESPONSE], *headers], at_ms)
 
 
-def _event(
-    rows: PredictionRows,
-    i: int,
-    kind: str,
-    headers: Sequence[tuple[str, bytes]],
-    frame: bytes,
-    document: Mapping[str, Any],
-) -> Message:
-    body = orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
-    at_ms = int(rows.ts_ns[i]) // 1_000_000
-    return Message(rows.model.encode(), frame + body, [("ce_type", kind.encode()), *headers], at_ms)
+_TYPES = {kind: ("ce_type", kind.encode()) for kind in (REQUEST, RESPONSE)}
 
 
-def _headers(
-    rows: PredictionRows, i: int, row_id: str, origin: EventOrigin
-) -> list[tuple[str, bytes]]:
-    """All but the type, in the words of the CloudEvents binding for Kafka."""
-    at = datetime.fromtimestamp(int(rows.ts_ns[i]) // 1000 / 1e6, UTC)
+def _dump(document: Mapping[str, Any]) -> bytes:
+    return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def _shared_headers(rows: PredictionRows, origin: EventOrigin) -> list[tuple[str, bytes]]:
+    """What is the same for all rows, in the words of the CloudEvents binding for Kafka."""
     values = {
         "ce_specversion": "1.0",
-        "ce_id": row_id,
         "ce_source": origin.source,
-        "ce_time": at.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
         "ce_inferenceservicename": rows.model,
         "ce_namespace": origin.namespace,
         "ce_component": "predictor",
         "ce_endpoint": CANARY if rows.role == CANDIDATE else DEFAULT,
         "content-type": "application/json",
     }
-    if rows.traces is not None and rows.traces[i].any():
-        values["ce_traceparent"] = traceparent_text(rows.traces[i].tobytes())
     return [(name, value.encode()) for name, value in values.items()]
 
 
-def _about(rows: PredictionRows, i: int) -> dict[str, Any]:
-    """What we know of a row beside its tensors; parameters are scalars in the protocol."""
-    about: dict[str, Any] = {
-        "model_name": rows.model,
-        "model_version": rows.version,
-        "role": rows.role,
-        "status": status_name(int(rows.status[i])),
-        "latency_ms": float(rows.latency_ns[i]) / 1e6,
-        "weight": float(rows.weight[i]),
-    }
+def _about(rows: PredictionRows) -> list[dict[str, Any]]:
+    """What we know of each row beside its tensors; parameters are scalars in the protocol."""
+    shared = {"role": rows.role}
     if rows.rollout:
-        about["rollout"] = rows.rollout
+        shared["rollout"] = rows.rollout
     if rows.dropped:
-        about["dropped"] = ",".join(rows.dropped)
-    return about
+        shared["dropped"] = ",".join(rows.dropped)
+    columns = (rows.status.tolist(), (rows.latency_ns / 1e6).tolist(), rows.weight.tolist())
+    return [
+        {**shared, "status": status_name(status), "latency_ms": latency_ms, "weight": weight}
+        for status, latency_ms, weight in zip(*columns, strict=True)
+    ]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Column:
+    """One tensor, flat per row; odd: not all of its numbers are finite."""
+
+    head: Mapping[str, Any]
+    flat: Array
+    masked: tuple[int, ...]
+    odd: bool
+
+    def data(self, i: int) -> dict[str, Any]:
+        """The data and parameters of one row's tensor."""
+        row, masked = self.flat[i], self.masked
+        if row.dtype.hasobject:
+            return _bytes_data(row.tolist(), masked)
+        data: Any = row
+        if masked:
+            data = [None if k in masked else value for k, value in enumerate(row.tolist())]
+        parameters = _infinite(row) if self.odd else {}
+        return {"data": data, "parameters": parameters} if parameters else {"data": data}
+
+
+def _infinite(row: Array) -> dict[str, str]:
+    """Where in a row infinite numbers are, which are null in its data."""
+    found = {}
+    for word, infinite in (("infinity", np.inf), ("negative_infinity", -np.inf)):
+        places = np.flatnonzero(row == infinite)
+        if places.size:
+            found[word] = ",".join(map(str, places.tolist()))
+    return found
 
 
 class _Side:
     """The inputs or outputs of a record, made ready once for all of its rows."""
 
     def __init__(self, rows: PredictionRows, side: str) -> None:
-        self._columns: list[tuple[dict[str, Any], Array, tuple[int, ...]]] = []
+        self._columns: list[_Column] = []
         for key, array in tensors(rows):
             if key.startswith(f"{side}:"):
                 datatype = datatype_of(rows, key, array)
                 row = array.shape[1:]
                 head = {"name": key.partition(":")[2], "datatype": datatype, "shape": [1, *row]}
                 flat = _numbers(array, datatype).reshape(len(array), math.prod(row))
-                self._columns.append((head, flat, rows.masked.get(key, ())))
+                odd = flat.dtype.kind == "f" and not np.isfinite(flat).all()
+                self._columns.append(_Column(head, flat, rows.masked.get(key, ()), odd))
         self._omitted = {k: v for k, v in rows.omitted.items() if k.startswith(f"{side}:")}
         self._hashed = {k: v for k, v in rows.hashed.items() if k.startswith(f"{side}:")}
 
     def tensors(self, i: int) -> list[dict[str, Any]]:
-        return [{**head, **_data(flat[i], masked)} for head, flat, masked in self._columns]
+        return [{**column.head, **column.data(i)} for column in self._columns]
 
     def digests(self, i: int) -> dict[str, str]:
+        if not (self._omitted or self._hashed):
+            return {}
         found = {f"sha256 {k}": v.digests[i].tobytes().hex() for k, v in self._omitted.items()}
         return found | {
             f"hmac-sha256 {k}": v.digests[i].tobytes().hex() for k, v in self._hashed.items()
@@ -200,22 +228,6 @@ def _numbers(array: Array, datatype: str) -> Array:
     if datatype == "BF16":
         return float32_of_bf16(array)
     return array.astype(np.float32) if array.dtype == np.float16 else array
-
-
-def _data(flat: Array, masked: Sequence[int]) -> dict[str, Any]:
-    """The data and parameters of one row's tensor."""
-    if flat.dtype.hasobject:
-        return _bytes_data(flat.tolist(), masked)
-    parameters: dict[str, str] = {}
-    if flat.dtype.kind == "f" and not np.isfinite(flat).all():
-        for word, infinite in (("infinity", np.inf), ("negative_infinity", -np.inf)):
-            places = np.flatnonzero(flat == infinite)
-            if places.size:
-                parameters[word] = ",".join(map(str, places.tolist()))
-    data: Any = np.ascontiguousarray(flat)
-    if masked:
-        data = [None if i in masked else value for i, value in enumerate(flat.tolist())]
-    return {"data": data, "parameters": parameters} if parameters else {"data": data}
 
 
 def _bytes_data(elements: Sequence[bytes], masked: Sequence[int]) -> dict[str, Any]:
