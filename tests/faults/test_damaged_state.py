@@ -49,7 +49,7 @@ def aged(tmp_path_factory: pytest.TempPathFactory) -> Path:
         time.sleep(1.0)
         assert system._up is not None
         up = system._up.pid
-        kinds = victims(up)
+        kinds = {kind: victims(up, kind) for kind in ("supervisor", "monitor", "worker")}
         for pid in (up, *kinds["supervisor"], *kinds["monitor"], *kinds["worker"]):
             os.kill(pid, signal.SIGKILL)
         system._up.wait()
