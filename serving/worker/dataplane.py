@@ -96,6 +96,8 @@ class DataPlane:
         except ServeError as error:
             self.count_refused(model, waiter.protocol, error)
             raise
+        if waiter.trace:
+            task.version.traced = True
         task.version.submit(task)
         return task
 

@@ -27,7 +27,7 @@ def submit(plane: DataPlane, request: GrpcRequest, size: int, call: Call, waiter
         raise
     limits = plane.limits
     largest = message_limit(limits.message_bytes_max, plane.admission.bytes_max)
-    task = plane.infer(
+    return plane.infer(
         lambda: request,
         request.model,
         request.version,
@@ -35,9 +35,6 @@ def submit(plane: DataPlane, request: GrpcRequest, size: int, call: Call, waiter
         request.cost(size, min(limits.body_bytes_max, largest)),
         waiter,
     )
-    if waiter.trace:
-        task.version.traced = True
-    return task
 
 
 def trace_of(call: Call) -> bytes:

@@ -211,8 +211,6 @@ class Exchange:
                 request_cost(len(body), head.header_length, JSON_BYTES_FACTOR, RAW_BYTES_FACTOR),
                 self,
             )
-            if head.trace:
-                self._task.version.traced = True
         except ServeError as error:
             self.fail(error)
         except Exception:

@@ -142,8 +142,6 @@ class V1:
             len(body) * JSON_BYTES_FACTOR,
             prediction,
         )
-        if prediction.trace:
-            task.version.traced = True
         return await _unless_gone(request, future, task)
 
 
