@@ -38,6 +38,7 @@ CREATE INDEX IF NOT EXISTS entries_model ON entries (model, sequence);
 """
 _COLUMNS = "sequence, ts_ns, kind, model, body, previous, digest"
 PAGE_MAX = 1000
+ACCEPTED = "accepted"  # the kind of an entry of a command that was
 
 
 class AuditLog:
@@ -55,6 +56,7 @@ class AuditLog:
             self._connection = open_database(self._path, _SCHEMA)
             self._head = self._last()
             self._check_head()
+            self._sequence = self._last_sequence()
         except (DamagedError, sqlite3.DatabaseError) as error:
             raise_if_passing(self._path, error)
             self._begin_again(now_ns, error)
@@ -66,7 +68,7 @@ class AuditLog:
             set_aside(self._head_path)
         print(f"audit.db is damaged ({error}); set aside as {aside.name}", file=sys.stderr)
         self._connection = open_database(self._path, _SCHEMA)
-        self._head = GENESIS
+        self._head, self._sequence = GENESIS, 0
         body = {"set_aside": aside.name, "error": str(error), "entries_before": kept.count}
         self.append(now_ns, "chain-restarted", "", body)
 
@@ -85,21 +87,22 @@ class AuditLog:
         if row[0] != kept.digest:
             raise DamagedError(f"entry {kept.count} is not the one that audit.head names")
 
-    def append(self, ts_ns: int, kind: str, model: str, body: Mapping[str, Any]) -> AuditEntry:
+    def append(self, ts_ns: int, kind: str, model: str, body: Mapping[str, Any]) -> None:
         """Durably add an entry.
 
         Raises: StoreError if the disk refuses.
         """
         self.extend([(ts_ns, kind, model, body)])
-        return self.entries(after=self._head.count - 1)[0]
 
     def extend(self, items: Iterable[tuple[int, str, str, Mapping[str, Any]]]) -> None:
         """Durably add (ts_ns, kind, model, body), all or none.
 
         Raises: StoreError if the disk refuses.
         """
-        head, added = self._head, []
+        head, added, sequence = self._head, [], self._sequence
         for ts_ns, kind, model, body in items:
+            if kind == ACCEPTED:
+                sequence = max(sequence, int(body.get("sequence", 0)))
             text = json.dumps(body, separators=(",", ":"), sort_keys=True)
             entry = entry_after(head, ts_ns, kind, model, text)
             head = entry.head
@@ -119,7 +122,7 @@ class AuditLog:
                 )
         except sqlite3.Error as error:
             raise StoreError(f"the audit log cannot be written: {error}") from error
-        self._head = head
+        self._head, self._sequence = head, sequence
         document = {"count": head.count, "digest": head.digest}
         write_atomically(self._head_path, json.dumps(document).encode())
 
@@ -134,8 +137,11 @@ class AuditLog:
 
     def last_command_sequence(self) -> int:
         """The control-log sequence of the last accepted command that was audited."""
+        return self._sequence
+
+    def _last_sequence(self) -> int:
         row = self._connection.execute(
-            "SELECT max(json_extract(body, '$.sequence')) FROM entries WHERE kind = 'accepted'"
+            "SELECT max(json_extract(body, '$.sequence')) FROM entries WHERE kind = ?", (ACCEPTED,)
         ).fetchone()
         return int(row[0] or 0)
 
@@ -143,8 +149,8 @@ class AuditLog:
         """Of the last entry of a shared log that `replica` has audited; -1 if none."""
         row = self._connection.execute(
             "SELECT max(json_extract(body, '$.offset')) FROM entries "
-            "WHERE kind = 'accepted' AND json_extract(body, '$.replica') = ?",
-            (replica,),
+            "WHERE kind = ? AND json_extract(body, '$.replica') = ?",
+            (ACCEPTED, replica),
         ).fetchone()
         return -1 if row[0] is None else int(row[0])
 
@@ -152,7 +158,7 @@ class AuditLog:
         """(control-log sequence, command as protobuf JSON) of what this gateway alone accepted."""
         for entry in self._all():
             body = json.loads(entry.body)
-            if entry.kind == "accepted" and "sequence" in body:
+            if entry.kind == ACCEPTED and "sequence" in body:
                 yield int(body["sequence"]), body["command"]
 
     def _all(self) -> Iterator[AuditEntry]:
@@ -169,6 +175,15 @@ class AuditLog:
 
     def close(self) -> None:
         self._connection.close()
+
+
+@contextlib.contextmanager
+def reported(kind: str, model: str) -> Iterator[None]:
+    """For what may be missing from the audit: a disk that refuses it is only reported."""
+    try:
+        yield
+    except (StoreError, OSError) as error:
+        print(f"audit: {kind} of {model or 'the gateway'} not written: {error}", file=sys.stderr)
 
 
 def verify_audit(folder: Path) -> tuple[int, list[str]]:

@@ -39,7 +39,7 @@ from serving.store.answers import (
     kept_answer,
     refused_body,
 )
-from serving.store.audit import AuditLog
+from serving.store.audit import ACCEPTED, AuditLog, reported
 from serving.store.control_log import SqliteControlLog, replay
 from serving.store.desired_state import Change
 from serving.store.files import DamagedError, StoreError, raise_if_passing, set_aside
@@ -123,13 +123,9 @@ class ControlStore:
 
     def note(self, ts_ns: int, kind: str, model: str, body: Mapping[str, Any]) -> None:
         """Audit something that is not an accepted command; a full disk is only reported."""
-        try:
+        with reported(kind, model):
             self._catch_up()
             self.audit.append(ts_ns, kind, model, body)
-        except (StoreError, OSError) as error:
-            print(
-                f"audit: {kind} of {model or 'the gateway'} not written: {error}", file=sys.stderr
-            )
 
     def entries(self, model: str, after: int, limit: int) -> list[AuditEntry]:
         return self.audit.entries(model, after, limit)
@@ -156,7 +152,7 @@ class ControlStore:
             body = accepted_body(entry.command, entry.result, sequence=entry.sequence)
             if recovered:
                 body["recovered"] = True
-            self.audit.append(entry.command.ts_ns, "accepted", entry.command.model, body)
+            self.audit.append(entry.command.ts_ns, ACCEPTED, entry.command.model, body)
 
     def _write_snapshot(self) -> None:
         write_snapshot(self.folder, Snapshot(self._sequence, self._state))

@@ -37,7 +37,7 @@ from serving.store.answers import (
     kept_answer,
     refused_body,
 )
-from serving.store.audit import AuditLog
+from serving.store.audit import ACCEPTED, AuditLog, reported
 from serving.store.control_store import ControlStore
 from serving.store.files import (
     DamagedError,
@@ -295,7 +295,7 @@ class SharedStore:
             applied.result.diverged = True
             message = command_to_proto(replica.overrides[-1])
             body = accepted_body(message, applied.result, override=True)
-            self.note(command.ts_ns, "accepted", command.model, body)
+            self.note(command.ts_ns, ACCEPTED, command.model, body)
             self._write_snapshot_if_possible()
         elif isinstance(outcome, Refused):
             self.note(command.ts_ns, "refused", command.model, refused_body(command, outcome))
@@ -331,12 +331,8 @@ class SharedStore:
             raise StoreError(f"{self._path.name} cannot be written: {error}") from error
 
     def note(self, ts_ns: int, kind: str, model: str, body: Mapping[str, Any]) -> None:
-        try:
+        with reported(kind, model):
             self.audit.append(ts_ns, kind, model, body)
-        except (StoreError, OSError) as error:
-            print(
-                f"audit: {kind} of {model or 'the gateway'} not written: {error}", file=sys.stderr
-            )
 
     def entries(self, model: str, after: int, limit: int) -> list[AuditEntry]:
         return self.audit.entries(model, after, limit)
@@ -361,7 +357,7 @@ class SharedStore:
         command, outcome = entry.folded.command, entry.folded.outcome
         if isinstance(outcome, Accepted):
             body = accepted_body(command_to_proto(command), entry.applied.result, **where)
-            yield command.ts_ns, "accepted", command.model, body
+            yield command.ts_ns, ACCEPTED, command.model, body
         elif isinstance(outcome, Refused) and entry.gateway == self.gateway:
             body = {**where, **refused_body(command, outcome)}
             yield command.ts_ns, "refused", command.model, body
@@ -372,7 +368,7 @@ class SharedStore:
         self.audit.extend(
             (
                 message.command.ts_ns,
-                "accepted",
+                ACCEPTED,
                 message.command.model,
                 accepted_body(
                     message.command,

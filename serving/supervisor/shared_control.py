@@ -150,9 +150,7 @@ class SharedControl:
 
     async def _ask(self, command: Command) -> Applied:
         """Append it, and wait until it has been folded here."""
-        proposal = pb.Proposal(
-            gateway=self._store.gateway, id=uuid.uuid4().hex, command=command_to_proto(command)
-        )
+        proposal = self._proposal(command)
         answered: asyncio.Future[Applied] = asyncio.get_running_loop().create_future()
         self._asked[proposal.id] = answered
         try:
@@ -308,12 +306,11 @@ class SharedControl:
             await self._until_read(lambda: not set(waiting).intersection(self._store.overrides))
 
     async def _append(self, command: Command) -> None:
-        await self._log.append(
-            pb.Proposal(
-                gateway=self._store.gateway,
-                id=uuid.uuid4().hex,
-                command=command_to_proto(command),
-            )
+        await self._log.append(self._proposal(command))
+
+    def _proposal(self, command: Command) -> pb.Proposal:
+        return pb.Proposal(
+            gateway=self._store.gateway, id=uuid.uuid4().hex, command=command_to_proto(command)
         )
 
     async def _until_read(self, done: Callable[[], bool]) -> None:
