@@ -98,8 +98,7 @@ def events(
     names: as above. frame: what stands before each body, see `schema_frame`.
     """
     inputs, outputs = _Side(rows, "input"), _Side(rows, "output")
-    named = (*(f"output:{name}" for name in rows.outputs), *rows.omitted, *rows.withheld)
-    answered = any(key.startswith("output:") for key in named)
+    answered = _has_answers(rows)
     key, shared = rows.model.encode(), _shared_headers(rows, origin)
     model = {"model_name": rows.model, "model_version": rows.version}
     stamps = rows.ts_ns.astype("datetime64[ns]")
@@ -127,6 +126,17 @@ def events(
                 "parameters": {**model, **about[i], **outputs.digests(i)},
             }
             yield Message(key, frame + _dump(response), [_TYPES[RESPONSE], *headers], at_ms)
+
+
+def count_events(rows: PredictionRows) -> int:
+    """How many `events` would give."""
+    answers = int((rows.status == Status.OK).sum()) if _has_answers(rows) else 0
+    return len(rows) + answers
+
+
+def _has_answers(rows: PredictionRows) -> bool:
+    named = (*(f"output:{name}" for name in rows.outputs), *rows.omitted, *rows.withheld)
+    return any(key.startswith("output:") for key in named)
 
 
 _TYPES = {kind: ("ce_type", kind.encode()) for kind in (REQUEST, RESPONSE)}

@@ -14,8 +14,9 @@ from eventlog.core.arrow_codec import decode_predictions
 from eventlog.core.confluent import schema_frame
 from eventlog.core.kafka_message import Message
 from eventlog.core.prediction_id import IdCodec
+from eventlog.core.predictions import PredictionRows
 from eventlog.core.record import PREDICTIONS, Record, RecordError, RecordKind
-from eventlog.core.rows_json import EventOrigin, events, request_ids
+from eventlog.core.rows_json import EventOrigin, count_events, events, request_ids
 from eventlog.kafka.schema_registry import RegistryError, register
 from eventlog.settings import KafkaSettings
 
@@ -47,23 +48,37 @@ class RowEvents:
 
     def messages(self, record: Record) -> list[Message]:
         """Two per answered row of a record of predictions; none for any other record."""
-        is_rows = record.kind is RecordKind.DATA and record.stream == PREDICTIONS
-        if not self.topic or not is_rows:
+        rows = self._rows(record)
+        if rows is None:
             return []
-        try:
-            rows = decode_predictions(record)
-        except RecordError:
-            return []  # the record's own way ends among the dead letters
+        frame = self._known_frame()
+        if frame is None:
+            self.left_out += count_events(rows)
+            return []
         if self._codec is None:
             names = [f"{record.producer}/{number}" for number in rows.sequences().tolist()]
         else:
             names = request_ids(rows, record.producer, self._codec)
-        frame = self._known_frame()
-        made = list(events(rows, names, self._origin, frame or b""))
+        made = list(events(rows, names, self._origin, frame))
         bytes_max = self._settings.message_bytes_max - OVERHEAD_BYTES
-        fit = [m for m in made if len(m.value) <= bytes_max] if frame is not None else []
+        fit = [m for m in made if len(m.value) <= bytes_max]
         self.left_out += len(made) - len(fit)
         return fit
+
+    def leave_out(self, record: Record) -> None:
+        """Count its events without making them."""
+        rows = self._rows(record)
+        self.left_out += count_events(rows) if rows is not None else 0
+
+    def _rows(self, record: Record) -> PredictionRows | None:
+        """None for a record that has no events."""
+        is_rows = record.kind is RecordKind.DATA and record.stream == PREDICTIONS
+        if not self.topic or not is_rows:
+            return None
+        try:
+            return decode_predictions(record)
+        except RecordError:
+            return None  # the record's own way ends among the dead letters
 
     def _known_frame(self) -> bytes | None:
         """What stands before each value; None while it cannot be known."""
