@@ -14,7 +14,7 @@ import os
 import sqlite3
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,7 +30,7 @@ from eventlog.core.record import (
     runs_of,
 )
 from eventlog.log import StorageError
-from eventlog.segment_files import SCRATCH_SUFFIX, SegmentName, sync_directory
+from eventlog.segment_files import SCRATCH_SUFFIX, SegmentName, list_segments, sync_directory
 
 FORMAT = 1
 PAGE_BYTES = 8192  # record bodies take tens to hundreds of KiB
@@ -294,6 +294,19 @@ def read_records(
             if size >= bytes_max:
                 break
     return found
+
+
+def first_metas(directory: Path) -> dict[str, Meta]:
+    """What the first segment of each producer that is left says of those before it.
+
+    A producer whose first one cannot be read is left out.
+    """
+    metas: dict[str, Meta] = {}
+    for producer, (first, *_) in list_segments(directory).items():
+        path = directory / str(first)
+        with suppress(StorageError), damage(path), closing(connect_reader(path)) as connection:
+            metas[producer] = read_meta(connection)
+    return metas
 
 
 def record_bytes(record: Record) -> int:

@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
 from pathlib import Path
 
-from eventlog.core.record import PREDICTIONS, Position, RecordError, Run, StoredRecord
+from eventlog.core.record import PREDICTIONS, Position, RecordError, StoredRecord
 from eventlog.core.verification import RowCount, Verdict, judge
-from eventlog.log import NOWHERE, Log, StorageError, scan
+from eventlog.log import NOWHERE, Log, scan
 from eventlog.positions import (
     MONITOR_GROUP,
     SHIPPER_GROUP,
@@ -21,8 +21,8 @@ from eventlog.positions import (
     of_spool,
     read_position,
 )
-from eventlog.segment import connect_reader, damage, read_meta
-from eventlog.segment_files import list_segments, list_slabs
+from eventlog.segment import first_metas
+from eventlog.segment_files import list_slabs
 from eventlog.settings import LogSettings
 from eventlog.slab import SlabDamaged, SlabView
 from eventlog.sqlite_log import SqliteLog
@@ -72,15 +72,15 @@ def verify_spool(
 
         def look() -> list[Verdict]:
             reading.on()
-            gone = _gone(directory)  # after the reading: it may have gone meanwhile
+            left = first_metas(directory)  # after the reading: it may have gone meanwhile
             consumed = read_position(directory, MONITOR_GROUP) or Consumed()
             return [
                 judge(
                     name,
                     slab.acknowledged,
                     reading.count,
-                    earlier=gone.get(name, ()),
-                    earlier_rows=0 if name in gone else consumed.rows(name),
+                    earlier=left[name].accounted if name in left else (),
+                    earlier_rows=0 if name in left else consumed.rows(name),
                 )
                 for name, slab in slabs.items()
             ]
@@ -138,17 +138,3 @@ def _slabs(directory: Path) -> Mapping[str, SlabView]:
         with suppress(SlabDamaged, FileNotFoundError):  # until its books are closed
             slabs[producer] = SlabView(directory, producer)
     return slabs
-
-
-def _gone(directory: Path) -> dict[str, tuple[Run, ...]]:
-    """What each producer had accounted for before its first segment that is left."""
-    gone: dict[str, tuple[Run, ...]] = {}
-    for producer, (first, *_) in list_segments(directory).items():
-        path = directory / str(first)
-        with (
-            suppress(StorageError),
-            damage(path),
-            closing(connect_reader(path)) as connection,
-        ):
-            gone[producer] = read_meta(connection).accounted
-    return gone

@@ -4,11 +4,9 @@ import contextlib
 import logging
 import os
 import threading
-from contextlib import closing
 from pathlib import Path
 
 from eventlog.core.record import LogError, StoredRecord
-from eventlog.log import StorageError
 from eventlog.positions import (
     MONITOR_GROUP,
     SHIPPER_GROUP,
@@ -19,7 +17,7 @@ from eventlog.positions import (
     read_position,
 )
 from eventlog.retention import remove_delivered
-from eventlog.segment import connect_reader, damage, read_meta
+from eventlog.segment import first_metas
 from eventlog.segment_files import list_segments, list_slabs, segment_bytes
 from eventlog.slab import rows_numbered
 
@@ -111,13 +109,7 @@ def _rebuilt(directory: Path) -> Consumed:
         if producer not in segments:
             position[producer] = 0
             delivered[producer] = rows_numbered(directory, producer)
-    for producer, (first, *_) in segments.items():
-        path = directory / str(first)
-        with (
-            contextlib.suppress(StorageError),
-            damage(path),
-            closing(connect_reader(path)) as connection,
-        ):
-            position[producer] = first.first_offset - 1
-            delivered[producer] = sum(rows for _, rows in read_meta(connection).accounted)
+    for producer, meta in first_metas(directory).items():
+        position[producer] = meta.first_offset - 1
+        delivered[producer] = sum(rows for _, rows in meta.accounted)
     return Consumed(position, delivered)

@@ -18,7 +18,7 @@ Laws:
 """
 
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
@@ -129,13 +129,6 @@ class Plan:
 
 def claim_entry(owner: str) -> Entry:
     return CLAIM, json.dumps({"owner": owner}).encode()
-
-
-def fold(entries: Iterable[tuple[int, str, bytes | None]]) -> HandedOver:
-    found = HandedOver()
-    for offset, key, value in entries:
-        found.add(offset, key, value)
-    return found
 
 
 def _put(values: dict[str, bytes], key: str, value: bytes | None) -> None:

@@ -63,7 +63,6 @@ class Owned:
     log: KafkaLog
     task: Task
     origin: str  # what its state was taken from
-    poison: int = 0
 
     @property
     def name(self) -> str:

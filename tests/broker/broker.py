@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from loadtests.gateway import free_ports
 from tests.conftest import require
 
 ROOT = Path(__file__).parent.parent.parent
@@ -38,17 +39,6 @@ def jars() -> Path:
         shutil.rmtree(JARS, ignore_errors=True)
         scratch.rename(JARS)
     return JARS
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for item in sockets:
-            item.bind(("127.0.0.1", 0))
-        return [item.getsockname()[1] for item in sockets]
-    finally:
-        for item in sockets:
-            item.close()
 
 
 class Broker:

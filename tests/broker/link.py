@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from tests.broker.broker import Broker, free_ports
+from loadtests.gateway import free_ports
+from tests.broker.broker import Broker
 
 
 class Link:

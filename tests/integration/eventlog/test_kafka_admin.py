@@ -9,7 +9,7 @@ from driftgate.cli import main
 from eventlog.kafka.admin import AdminRefused, Did, check_topics, init_topics
 from eventlog.kafka.failure import Unavailable
 from eventlog.kafka.topics import Topics
-from tests.broker.broker import free_ports
+from loadtests.gateway import free_ports
 from tests.broker.topics import run, settings_for_test
 
 

@@ -20,7 +20,8 @@ from eventlog.kafka.log import KafkaLog
 from eventlog.kafka.topics import Topics, partition_of
 from eventlog.log import NOWHERE
 from eventlog.settings import KafkaSettings
-from tests.broker.broker import Broker, free_ports, running_broker
+from loadtests.gateway import free_ports
+from tests.broker.broker import Broker, running_broker
 from tests.broker.topics import make_topics, run, settings_for_test
 
 A, B = "aaaaaa", "bbbbbb"

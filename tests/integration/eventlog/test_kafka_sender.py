@@ -16,7 +16,8 @@ from eventlog.core.record import Record
 from eventlog.kafka.failure import Unavailable, Unsendable
 from eventlog.kafka.sender import Addressed, Sender
 from eventlog.kafka.topics import partition_of
-from tests.broker.broker import Broker, free_ports, running_broker
+from loadtests.gateway import free_ports
+from tests.broker.broker import Broker, running_broker
 from tests.broker.topics import make_topics, read_topic, run, settings_for_test
 
 A = "aaaaaa"

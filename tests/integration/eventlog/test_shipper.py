@@ -24,7 +24,8 @@ from eventlog.kafka.ship import Shipper
 from eventlog.kafka.topics import Topics, partition_of
 from eventlog.positions import MONITOR_GROUP, SHIPPER_GROUP, ConsumedTally, publish_position
 from eventlog.settings import KafkaSettings
-from tests.broker.broker import Broker, free_ports, running_broker
+from loadtests.gateway import free_ports
+from tests.broker.broker import Broker, running_broker
 from tests.broker.topics import make_topics, read_topic, run, settings_for_test
 from tests.shipping import MODELS, Producer, ShipperProcess, arrived, eventually
 

@@ -11,12 +11,13 @@ from monitor.action_store import ActionRow, ActionStore, pack_action, unpack_act
 from monitor.admin import AdminClient, AdminError, AdminRefused
 from monitor.automation import Automation
 from monitor.core.guards import Action
-from monitor.core.handover import Entry, HandedOver, claim_entry, fold
+from monitor.core.handover import Entry, HandedOver, claim_entry
 from monitor.documents import block_document, verdict_document
 from monitor.engine import Closed, Engine
 from monitor.kafka.ownership import NotOwner, Ownership
 from monitor.retrain import RetrainHooks
 from monitor.store import BlockRow, Store
+from tests.handover import fold
 from tests.integration.monitor.test_automation import (
     BAD,
     GUARDS,

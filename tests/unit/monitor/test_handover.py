@@ -12,8 +12,8 @@ from monitor.core.handover import (
     HandedOver,
     Snapshots,
     claim_entry,
-    fold,
 )
+from tests.handover import fold
 
 
 class Topic:
