@@ -14,6 +14,7 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import zip_longest
 from pathlib import Path
 
 from eventlog.core.fairness import shares
@@ -177,13 +178,14 @@ class SpoolReader:
     ) -> list[StoredRecord]:
         names = self._segments.get(producer, [])
         found: list[StoredRecord] = []
-        for index, name in enumerate(names):
-            if index + 1 < len(names) and names[index + 1].first_offset <= after + 1:
+        for name, follower in zip_longest(names, names[1:]):
+            last = _sealed_at(name, follower)
+            if follower is not None and follower.first_offset <= after + 1:
                 continue
             if len(found) >= limit or bytes_max <= 0:
                 break
             try:
-                batch = self._read_segment(name, after, limit - len(found), bytes_max)
+                batch = self._read_segment(name, after, limit - len(found), bytes_max, last)
             except StorageError as error:
                 self._report(name, error)
                 self._changed_ns = -1  # it may have been replaced or removed under us
@@ -192,14 +194,19 @@ class SpoolReader:
             bytes_max -= sum(record_bytes(item.record) for item in batch)
             if batch:
                 after = batch[-1].offset
+            if last is not None and after < last:
+                break  # damage follows, which the next call starts with
         return found
 
     def _read_segment(
-        self, name: SegmentName, after: int, limit: int, bytes_max: int
+        self, name: SegmentName, after: int, limit: int, bytes_max: int, last: int | None
     ) -> list[StoredRecord]:
+        """last: as of `_sealed_at`; then nothing beyond `after` is damage too."""
         try:
             with self._open(name) as connection:
-                return read_records(connection, name, after, limit, bytes_max)
+                batch = read_records(connection, name, after, limit, bytes_max)
+            if not batch and last is not None and after < last:
+                raise SegmentDamaged(f"{name}: records {after + 1} to {last} are missing")
         except SegmentDamaged:
             self._drop(name)
             if not self._repair(self._directory, name):
@@ -208,6 +215,7 @@ class SpoolReader:
             replacement = name.replacement()
             with self._open(replacement) as connection:
                 return read_records(connection, replacement, after, limit, bytes_max)
+        return batch
 
     def _glances(self, name: SegmentName, before: int) -> list[Glance]:
         with self._lock:
@@ -274,3 +282,11 @@ class SpoolReader:
         if name not in self._reported and (self._directory / str(name)).exists():
             self._reported.add(name)
             logger.warning("log segment %s cannot be read: %s", name, error)
+
+
+def _sealed_at(name: SegmentName, follower: SegmentName | None) -> int | None:
+    """The last offset of an original that has a follower: nothing is missing before that.
+
+    None for one that may still grow, and for a replacement, which may have holes.
+    """
+    return None if follower is None or name.revision else follower.first_offset - 1

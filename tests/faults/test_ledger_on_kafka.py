@@ -1,7 +1,8 @@
 """Gateway, shipper, monitor and broker are killed at random; every row is accounted for.
 
 What a client was told is held against the topic: each row of its journal is there,
-with the values that it sent, or in a gap record; of a durable model none is in a gap.
+with the values that it sent, or in a gap record; of a durable model none that was
+answered is in a gap.
 """
 
 import json
@@ -66,7 +67,7 @@ def kill_something(rng: random.Random, system: System, broker: Broker) -> None:
 @pytest.mark.ci
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(
-    ("mode", "rows", "kills"), [("durable", 20_000, 8), ("async", 200_000, 20)]
+    ("mode", "rows", "kills"), [("durable", 200_000, 20), ("async", 200_000, 20)]
 )
 def test_every_acknowledged_row_is_in_the_topic_or_in_a_gap(
     tmp_path, broker: Broker, mode: str, rows: int, kills: int
@@ -97,7 +98,9 @@ def test_every_acknowledged_row_is_in_the_topic_or_in_a_gap(
     total = verified["total"]
     assert total["acknowledged"] >= rows
     if mode == "durable":
-        assert total["gaps"] == {}
+        # Rows that had a number and no answer yet when their worker was killed. That no
+        # answered one is among them is held against the journal below.
+        assert set(total["gaps"]) <= {"crash"}, total
     held = journal_against_topic(system, broker.address, kafka)
     assert mode != "durable" or held["in_a_gap"] == 0
     assert held["elsewhere"] == held["other_values"] == 0, held

@@ -3,12 +3,14 @@
 import random
 import shutil
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from eventlog import (
     ConsumedTally,
+    GapReason,
     LogSettings,
     RecordKind,
     SqliteLog,
@@ -19,6 +21,7 @@ from eventlog import (
     fake_rows,
     ledger,
     parse_end,
+    parse_gap,
     publish_position,
 )
 
@@ -152,6 +155,22 @@ def test_the_only_segment_may_be_lost_whole(tmp_path: Path) -> None:
     (line,) = ledger(tmp_path)
     assert dict(line.gaps) == {"corrupt": RECORDS * ROWS + 7}
     assert line.unexplained == 0
+
+
+@pytest.mark.parametrize("lost", [1, 3])
+def test_the_end_of_a_sealed_segment_is_not_passed_over(tmp_path: Path, lost: int) -> None:
+    build(tmp_path, per_segment=4)
+    pristine = {stored.offset: stored for stored in read_all(tmp_path)}
+    with closing(sqlite3.connect(segments(tmp_path)[0])) as connection:
+        connection.execute('DELETE FROM records WHERE "offset" > ?', (4 - lost,))
+        connection.commit()
+    found = read_all(tmp_path)
+    gaps = [stored for stored in found if stored.record.kind is RecordKind.GAP]
+    assert sum(gap.record.rows for gap in gaps) == lost * ROWS
+    assert {parse_gap(gap.record).reason for gap in gaps} == {GapReason.CORRUPT}
+    assert [item.offset for item in found] == sorted(item.offset for item in found)
+    close_books(tmp_path)
+    check(tmp_path, pristine)
 
 
 def test_a_reader_that_meets_damage_repairs_a_closed_segment_and_goes_on(tmp_path: Path) -> None:
