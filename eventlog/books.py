@@ -171,9 +171,13 @@ def _settle(
     records = _closing_records(producer, missing, reason, slab.acknowledged, watermark_ns)
     first = max(last, reached) + 1
     labels = meta.labels + sum(s.record.rows for s in stored if s.record.stream == LABELS)
+    name = SegmentName(producer, first)
+    # One in which nothing can be seen is left alone: its readers keep it open, and its
+    # write-ahead log would be taken for that of the new file.
+    name = next((it.replacement() for it in names if it.first_offset == first), name)
     build_segment(
         directory,
-        SegmentName(producer, first),
+        name,
         Meta(producer, first, covered.runs(), labels, now_ns),
         [StoredRecord(producer, first + i, record) for i, record in enumerate(records)],
     )

@@ -97,6 +97,22 @@ def test_an_incarnation_that_never_wrote_gets_an_end(tmp_path: Path) -> None:
     assert ledger(tmp_path)[0].unexplained == 0
 
 
+def test_a_segment_in_which_nothing_was_written_yet_does_not_hide_the_end(tmp_path: Path) -> None:
+    producer = SqliteLog(tmp_path, producer=A, settings=LogSettings())
+    assert producer._spool is not None
+    assert producer._slab is not None
+    producer._spool._open()
+    producer._slab.acknowledged = 3
+    reader = SqliteLog(tmp_path)
+    assert reader.read({}, 10) == []  # and keeps what it has opened
+    producer._slab.release()  # killed; its file and write-ahead log stay
+    close_books(tmp_path)
+    kinds = [stored.record.kind for stored in reader.read({}, 10)]
+    reader.close()
+    assert kinds == [RecordKind.GAP, RecordKind.END]
+    assert [stored.record.kind for stored in read_all(tmp_path)] == kinds
+
+
 def test_a_reserved_name_waits_for_its_worker_and_not_for_ever(tmp_path: Path) -> None:
     producer = allocate_incarnation(tmp_path)
     assert close_books(tmp_path) == []
