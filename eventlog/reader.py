@@ -179,11 +179,11 @@ class SpoolReader:
         names = self._segments.get(producer, [])
         found: list[StoredRecord] = []
         for name, follower in zip_longest(names, names[1:]):
-            last = _sealed_at(name, follower)
             if follower is not None and follower.first_offset <= after + 1:
                 continue
             if len(found) >= limit or bytes_max <= 0:
                 break
+            last = name.sealed_at(follower)
             try:
                 batch = self._read_segment(name, after, limit - len(found), bytes_max, last)
             except StorageError as error:
@@ -195,13 +195,13 @@ class SpoolReader:
             if batch:
                 after = batch[-1].offset
             if last is not None and after < last:
-                break  # damage follows, which the next call starts with
+                break  # the next call starts with its rest, or with damage there
         return found
 
     def _read_segment(
         self, name: SegmentName, after: int, limit: int, bytes_max: int, last: int | None
     ) -> list[StoredRecord]:
-        """last: as of `_sealed_at`; then nothing beyond `after` is damage too."""
+        """last: as of `sealed_at`; then nothing beyond `after` is damage too."""
         try:
             with self._open(name) as connection:
                 batch = read_records(connection, name, after, limit, bytes_max)
@@ -282,11 +282,3 @@ class SpoolReader:
         if name not in self._reported and (self._directory / str(name)).exists():
             self._reported.add(name)
             logger.warning("log segment %s cannot be read: %s", name, error)
-
-
-def _sealed_at(name: SegmentName, follower: SegmentName | None) -> int | None:
-    """The last offset of an original that has a follower: nothing is missing before that.
-
-    None for one that may still grow, and for a replacement, which may have holes.
-    """
-    return None if follower is None or name.revision else follower.first_offset - 1

@@ -149,10 +149,10 @@ def repair_all(
             continue
         try:
             _, stored = read_all(directory, name)
-            if follower and name.revision == 0:
-                last = stored[-1].offset if stored else name.first_offset - 1
-                if last + 1 < follower.first_offset:
-                    raise SegmentDamaged(f"{name}: record {last + 1} is missing")
+            last = stored[-1].offset if stored else name.first_offset - 1
+            sealed_at = name.sealed_at(follower)
+            if sealed_at is not None and last < sealed_at:
+                raise SegmentDamaged(f"{name}: record {last + 1} is missing")
         except SegmentDamaged:
             _replace(directory, names, index, acknowledged, group)
             damaged.append(str(name) + CORRUPT_SUFFIX)

@@ -35,6 +35,13 @@ class SegmentName:
     def replacement(self) -> "SegmentName":
         return SegmentName(self.producer, self.first_offset, self.revision + 1)
 
+    def sealed_at(self, follower: "SegmentName | None") -> int | None:
+        """The last offset of an original that has a follower: none before it may be missing.
+
+        None for one that may still grow, and for a replacement, which may have holes.
+        """
+        return None if follower is None or self.revision else follower.first_offset - 1
+
 
 def parse_segment_name(text: str) -> SegmentName | None:
     match = _NAME.fullmatch(text)
