@@ -5,7 +5,6 @@ again and again through the repository API. The ratio of their p99 is reported w
 a 95 % interval over the pairs; nothing may fail.
 """
 
-import asyncio
 import http.client
 import json
 import os
@@ -63,7 +62,7 @@ def measure(pairs: int, window_s: float, big_mb: int) -> dict[str, Any]:
     loads: list[str] = []
 
     def window(gateway: Gateway) -> Paced:
-        return asyncio.run(pace(gateway.http_port, request, PER_S, window_s))
+        return pace(gateway.http_port, request, PER_S, window_s)
 
     with running(
         mlp(), workers=0, core=None, beside={"big": dense(big_mb)}, on_demand=True

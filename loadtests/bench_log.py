@@ -9,7 +9,6 @@
   is stopped (SIGSTOP) while one worker serves as fast as it can, and then let go.
 """
 
-import asyncio
 import json
 import os
 import re
@@ -223,7 +222,7 @@ def _hurt(setup: Setup) -> dict[str, Any]:
     ):
 
         def window() -> Paced:
-            return asyncio.run(pace(gateway.http_port, request, PER_S, setup.seconds))
+            return pace(gateway.http_port, request, PER_S, setup.seconds)
 
         def is_well() -> bool:
             up = _metric(gateway.metrics_port, "driftgate_shipper_up")

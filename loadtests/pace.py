@@ -6,6 +6,7 @@ had to wait for a free connection counts from its due time, so nothing is hidden
 
 import asyncio
 import re
+import selectors
 import time
 from collections import deque
 from dataclasses import dataclass, field
@@ -58,8 +59,17 @@ class _Connection(asyncio.Protocol):
             self._paced.failed += 1
 
 
-async def pace(port: int, request: bytes, per_s: float, seconds: float) -> Paced:
+def pace(port: int, request: bytes, per_s: float, seconds: float) -> Paced:
     """Send `request` for `seconds`; waits for the last replies, 5 s at most."""
+    # epoll would round every sleep up to whole milliseconds, which is the time between
+    # two requests; select() takes microseconds.
+    with asyncio.Runner(
+        loop_factory=lambda: asyncio.SelectorEventLoop(selectors.SelectSelector())
+    ) as runner:
+        return runner.run(_pace(port, request, per_s, seconds))
+
+
+async def _pace(port: int, request: bytes, per_s: float, seconds: float) -> Paced:
     loop = asyncio.get_running_loop()
     paced = Paced()
     idle: deque[_Connection] = deque()
