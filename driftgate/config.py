@@ -25,6 +25,7 @@ from serving.settings import (
     CompatSettings,
     CompressionSettings,
     GatewaySettings,
+    GrpcSettings,
     LimitSettings,
 )
 
@@ -36,6 +37,7 @@ SECTIONS: Mapping[str, type] = {
     "limits": LimitSettings,
     "compat": CompatSettings,
     "compression": CompressionSettings,
+    "grpc": GrpcSettings,
     "log": LogSettings,
     "kafka": KafkaSettings,
     "monitor": MonitorSettings,
@@ -182,6 +184,7 @@ def load_config(args: argparse.Namespace, environment: Mapping[str, str] | None 
         limits=LimitSettings(**values["limits"]),
         compat=CompatSettings(**values["compat"]),
         compression=CompressionSettings(**values["compression"]),
+        grpc=GrpcSettings(**values["grpc"]),
         **values["gateway"],
     )
     return Config(

@@ -99,7 +99,7 @@ REJECTED = _counter(
 )
 CANCELLED = _counter("requests_cancelled", "Clients that left before the reply.", "model")
 QUEUE_ROWS = _gauge("queue_rows", "Rows admitted and not yet answered.", "model")
-CONNECTIONS = _gauge("connections", "Open HTTP connections.", "protocol")
+CONNECTIONS = _gauge("connections", "Open connections; of gRPC where its engine tells.", "protocol")
 CONNECTIONS_CLOSED = _counter(
     "connections_closed", "Connections the gateway closed.", "protocol", "reason"
 )

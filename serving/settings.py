@@ -49,6 +49,16 @@ class CompressionSettings:
     grpc_replies: bool = False  # to clients that take it; costs more than most networks do
 
 
+GrpcEngineName = Literal["auto", "nghttp2", "grpcio"]
+
+
+@dataclass(frozen=True, slots=True)
+class GrpcSettings:
+    """What serves gRPC. "auto": nghttp2 where a safe libnghttp2 is found, else grpcio."""
+
+    engine: GrpcEngineName = "auto"
+
+
 @dataclass(frozen=True, slots=True)
 class GatewaySettings:
     """Listeners, processes and where state lives."""
@@ -79,3 +89,4 @@ class GatewaySettings:
     limits: LimitSettings = field(default_factory=LimitSettings)
     compat: CompatSettings = field(default_factory=CompatSettings)
     compression: CompressionSettings = field(default_factory=CompressionSettings)
+    grpc: GrpcSettings = field(default_factory=GrpcSettings)

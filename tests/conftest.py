@@ -31,11 +31,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--fuzz-seconds", type=int, default=60, help="how long each fuzzer runs")
 
 
+def required(name: str) -> bool:
+    """Whether this run may not skip what needs `name`."""
+    return name in os.environ.get("DRIFTGATE_TESTS_REQUIRE", "").split()
+
+
 def require(program: str) -> str:
     """The path of `program`; skips without it, unless this run may not skip it."""
     path = shutil.which(program)
     if path is None:
-        if program in os.environ.get("DRIFTGATE_TESTS_REQUIRE", "").split():
+        if required(program):
             pytest.fail(f"{program} is required in this run and is not installed")
         pytest.skip(f"{program} is not installed")
     return path
@@ -44,7 +49,7 @@ def require(program: str) -> str:
 def require_module(name: str) -> None:
     """Skips where `name` has no build, unless this run may not skip it."""
     if importlib.util.find_spec(name) is None:
-        if name in os.environ.get("DRIFTGATE_TESTS_REQUIRE", "").split():
+        if required(name):
             pytest.fail(f"{name} is required in this run and is not installed")
         pytest.skip(f"{name} is not installed: it has no build for this platform")
 

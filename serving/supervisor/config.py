@@ -9,12 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from eventlog.settings import KafkaSettings, LogSettings, ModelLogSettings
+from serving.grpc_engine import GrpcEngine
 from serving.settings import (
     CompatSettings,
     CompressionSettings,
     GatewaySettings,
+    GrpcSettings,
     LimitSettings,
 )
+from serving.supervisor.sockets import Sockets
+
+# Open connections per worker, one int64 each, by which workers spread them.
+CONNECTIONS = "connections"
+GRPC_CONNECTIONS = "connections-grpc"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +70,7 @@ def config_from_json(document: dict[str, Any]) -> SupervisorConfig:
     limits = LimitSettings(**gateway.pop("limits", {}))
     compat = CompatSettings(**gateway.pop("compat", {}))
     compression = CompressionSettings(**gateway.pop("compression", {}))
+    grpc = GrpcSettings(**gateway.pop("grpc", {}))
     steps = tuple(gateway.pop("rollout_steps", GatewaySettings().rollout_steps))
     state_dir = Path(document["state_dir"])
     return SupervisorConfig(
@@ -72,6 +80,7 @@ def config_from_json(document: dict[str, Any]) -> SupervisorConfig:
             limits=limits,
             compat=compat,
             compression=compression,
+            grpc=grpc,
             rollout_steps=steps,
             **_tuples(gateway, "admin_hosts"),
         ),
@@ -89,7 +98,7 @@ def _tuples(values: dict[str, Any], *names: str) -> dict[str, Any]:
 
 
 def worker_document(
-    config: SupervisorConfig, incarnation: str, index: int, http_fd: int, grpc_port: int
+    config: SupervisorConfig, incarnation: str, index: int, sockets: Sockets, engine: GrpcEngine
 ) -> dict[str, Any]:
     """What `python -m serving.worker` reads."""
     gateway = config.gateway
@@ -98,10 +107,13 @@ def worker_document(
         "index": index,
         "workers": config.workers,
         "state_dir": str(config.state_dir),
-        "connections_path": str(config.run_dir / "connections"),
-        "http_fd": http_fd,
+        "connections_path": str(config.run_dir / CONNECTIONS),
+        "grpc_connections_path": str(config.run_dir / GRPC_CONNECTIONS),
+        "http_fd": sockets.http.fileno(),
+        "grpc_fd": sockets.grpc.fileno(),
         "grpc_host": gateway.host,
-        "grpc_port": grpc_port,
+        "grpc_port": sockets.ports["grpc"],
+        "grpc_library": engine.library,
         "server_name": gateway.server_name,
         "drain_s": gateway.drain_s,
         "orphan_s": gateway.orphan_s,

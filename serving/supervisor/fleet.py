@@ -26,9 +26,16 @@ from eventlog import rows_numbered
 from protos import channel_pb2 as pb
 from serving.channel import ChannelError, Endpoint, connect
 from serving.core.liveness import Liveness
+from serving.grpc_engine import GrpcEngine
 from serving.metrics import read_beats
 from serving.supervisor.books import Books
-from serving.supervisor.config import SupervisorConfig, memory_file, worker_document
+from serving.supervisor.config import (
+    CONNECTIONS,
+    GRPC_CONNECTIONS,
+    SupervisorConfig,
+    memory_file,
+    worker_document,
+)
 from serving.supervisor.metrics_server import DeadTotals
 from serving.supervisor.process import ended, spawn
 from serving.supervisor.say import say
@@ -53,14 +60,16 @@ class Fleet:
         totals: DeadTotals,
         argv: Sequence[str],
         heard: Heard,
+        engine: GrpcEngine,
     ) -> None:
+        self._engine = engine
         self._config, self._books, self._totals, self._argv = config, books, totals, argv
         self._tell = heard
         self._sockets: Sockets | None = None
         self._young_ends = [0] * config.workers
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
-        self._connections: mmap.mmap | None = None
+        self._connections: list[mmap.mmap] = []
         self._liveness = Liveness(config.gateway.hang_s)
         self.workers: list[Worker] = []
         self.old: list[Worker] = []
@@ -71,12 +80,12 @@ class Fleet:
         """How many workers there should be."""
         return self._config.workers
 
-    async def find_old(self) -> socket.socket | None:
+    async def find_old(self) -> list[socket.socket]:
         """Call every worker that an earlier supervisor left; sweep up after the dead ones.
 
-        Returns: the listener that they share, if there are any and they give it away.
+        Returns: the sockets that they share, if there are any and they give them away.
         """
-        listener: socket.socket | None = None
+        sockets: list[socket.socket] = []
         for path in sorted(self._config.run_dir.glob("*.sock")):
             slab = path.with_suffix(".metrics")
             try:
@@ -88,20 +97,24 @@ class Fleet:
             worker = Worker(-1, path.stem, endpoint.peer_pid, path, slab)
             self.old.append(worker)
             given = await _greet(worker, endpoint)
-            if listener is None:
-                listener = given
-            elif given is not None:
-                given.close()
+            if sockets:
+                for extra in given:
+                    extra.close()
+            else:
+                sockets = given
             self._spawn_task(self._watch_old(worker, endpoint))
         for path in self._config.run_dir.glob("*.metrics"):
             if not path.with_suffix(".sock").exists():
                 self._totals.fold(path)
-        return listener
+        return sockets
 
     def start(self, sockets: Sockets) -> None:
         """Begin to keep every place taken."""
         self._sockets = sockets
-        self._connections = _connections(self._config.run_dir / "connections", self._config.workers)
+        self._connections = [
+            _connections(self._config.run_dir / name, self._config.workers)
+            for name in (CONNECTIONS, GRPC_CONNECTIONS)
+        ]
         for index in range(self._config.workers):
             self._spawn_task(self._keep(index))
 
@@ -194,13 +207,12 @@ class Fleet:
     async def _launch(self, index: int) -> Worker:
         assert self._sockets is not None
         incarnation = await self._books.allocate()
-        http_fd = self._sockets.http.fileno()
-        document = worker_document(
-            self._config, incarnation, index, http_fd, self._sockets.ports["grpc"]
-        )
+        sockets = self._sockets
+        document = worker_document(self._config, incarnation, index, sockets, self._engine)
         config_fd = memory_file("driftgate-worker", document)
         try:
-            pid = spawn(self._argv, config_fd, http_fd)
+            listeners = (sockets.http.fileno(), sockets.grpc.fileno())
+            pid = spawn(self._argv, config_fd, listeners)
         finally:
             os.close(config_fd)
         path = self._config.run_dir / f"{incarnation}.sock"
@@ -252,8 +264,8 @@ class Fleet:
         worker.socket_path.unlink(missing_ok=True)
         if worker.index >= 0:
             alone = all(other.index != worker.index for other in self.workers)
-            if self._connections is not None and alone:
-                struct.pack_into("<q", self._connections, worker.index * 8, 0)
+            for counts in self._connections if alone else ():
+                struct.pack_into("<q", counts, worker.index * 8, 0)
             self._note_end(worker, code)
         self._heard(worker, "gone", pb.FromWorker())
         if not self._stopping:  # beside the replacement, which does not wait for it
@@ -302,26 +314,23 @@ async def _call(path: Path) -> Endpoint[pb.FromWorker] | None:
     return None
 
 
-async def _greet(worker: Worker, endpoint: Endpoint[pb.FromWorker]) -> socket.socket | None:
-    """Hear an earlier supervisor's worker say who it is, and take its listener."""
+async def _greet(worker: Worker, endpoint: Endpoint[pb.FromWorker]) -> list[socket.socket]:
+    """Hear an earlier supervisor's worker say who it is, and take its sockets."""
     try:
         async with asyncio.timeout(GREETING_S_MAX):
             received = await endpoint.receive()
     except (TimeoutError, ChannelError, OSError):
-        return None  # too busy to greet; it can still be drained
+        return []  # too busy to greet; it can still be drained
     if received is None:
-        return None
+        return []
     message, fds = received
     worker.hear(message)
-    listeners = [socket.socket(fileno=fd) for fd in fds]
-    for extra in listeners[1:]:
-        extra.close()
-    return listeners[0] if listeners else None
+    return [socket.socket(fileno=fd) for fd in fds]
 
 
 def _connections(path: Path, workers: int) -> mmap.mmap:
     """A fresh file of one int64 per worker; earlier workers keep the old one."""
-    scratch = path.with_name("connections.new")
+    scratch = path.with_name(f"{path.name}.new")
     scratch.write_bytes(bytes(8 * workers))
     os.replace(scratch, path)
     with path.open("r+b") as file:

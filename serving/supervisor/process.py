@@ -15,14 +15,14 @@ from collections.abc import Sequence
 WORKER_ARGV = (sys.executable, "-P", "-m", "serving.worker")
 
 
-def spawn(argv: Sequence[str], config_fd: int, http_fd: int) -> int:
-    """Start a worker in a session of its own; returns its pid.
+def spawn(argv: Sequence[str], config_fd: int, listeners: Sequence[int]) -> int:
+    """Start a worker in a session of its own, with its listeners; returns its pid.
 
     A terminal's Ctrl-C must reach the supervisor alone, which then drains.
     """
     process = subprocess.Popen(
         [*argv, "--config-fd", str(config_fd)],
-        pass_fds=(config_fd, http_fd),
+        pass_fds=(config_fd, *listeners),
         stdin=subprocess.DEVNULL,
         start_new_session=True,
     )

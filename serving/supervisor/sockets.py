@@ -3,8 +3,9 @@
 Laws:
 - one supervisor per state directory: the lock is a flock that only this process
   holds (workers never inherit it) and that an exec keeps;
-- after a crash the HTTP listener is the one that the earlier workers still hold, so
-  nobody in its backlog is lost; the gRPC port is shared with them (SO_REUSEPORT);
+- after a crash the listeners are those that the earlier workers still hold, so nobody
+  in a backlog is lost; where a worker's gRPC engine has a listener of its own, the port
+  is shared with it (SO_REUSEPORT), and ours does not listen: nobody would accept;
 - without such workers a port must be free: it is shared with nobody else;
 - port 0 is resolved here, once; a worker never sees it.
 """
@@ -15,7 +16,9 @@ import fcntl
 import json
 import os
 import socket
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import zip_longest
 from pathlib import Path
 
 from serving.settings import GatewaySettings
@@ -41,7 +44,8 @@ class Sockets:
     """What is bound for the life of the gateway; `lock` is the flock's descriptor."""
 
     http: socket.socket
-    grpc: socket.socket  # bound and never listening: it keeps the port for the workers
+    # With grpcio bound and never listening: it keeps the port for the workers' own listeners.
+    grpc: socket.socket
     metrics: socket.socket
     admin: socket.socket
     lock: int
@@ -108,27 +112,28 @@ def lock(state_dir: Path) -> int:
 
 def open_sockets(
     gateway: GatewaySettings,
-    held: int,
+    lock_fd: int,
     *,
+    grpc_listens: bool = False,
     beside_workers: bool = False,
-    listener: socket.socket | None = None,
+    held: Sequence[socket.socket] = (),
 ) -> Sockets:
     """Bind everything. beside_workers: workers of an earlier supervisor still serve.
 
-    listener: theirs, used if it is for our address, else closed.
+    grpc_listens: whether workers accept gRPC from our listener.
+    held: what the earlier workers have, HTTP's first; used if it fits, else closed.
     Raises: StartError for a port that is taken or must not be opened.
     """
     check_admin_host(gateway)
     with contextlib.ExitStack() as opened:
-        http = _fitting(listener, gateway)
-        if http is None:
-            http = _bind(
-                gateway.host, gateway.http_port, "http", shared=True, beside=beside_workers
-            )
-            http.listen(_BACKLOG)
-        opened.callback(http.close)
-        grpc = _bind(gateway.host, gateway.grpc_port, "grpc", shared=True, beside=beside_workers)
-        opened.callback(grpc.close)
+        ports = {"http": (gateway.http_port, True), "grpc": (gateway.grpc_port, grpc_listens)}
+        shared: dict[str, socket.socket] = {}
+        for (name, (port, listens)), theirs in zip_longest(ports.items(), held[: len(ports)]):
+            sock = _fitting(theirs, gateway.host, port, listens=listens)
+            if sock is None:
+                sock = _shared(gateway.host, port, name, listens=listens, beside=beside_workers)
+            opened.callback(sock.close)
+            shared[name] = sock
         metrics = _bind(gateway.host, gateway.metrics_port, "metrics")
         opened.callback(metrics.close)
         metrics.listen(_BACKLOG)
@@ -136,19 +141,47 @@ def open_sockets(
         opened.callback(admin.close)
         admin.listen(_BACKLOG)
         opened.pop_all()
-    return Sockets(http, grpc, metrics, admin, held)
+    return Sockets(shared["http"], shared["grpc"], metrics, admin, lock_fd)
 
 
-def _fitting(listener: socket.socket | None, gateway: GatewaySettings) -> socket.socket | None:
-    if listener is None:
+def with_grpc(sockets: Sockets, gateway: GatewaySettings, *, listens: bool) -> Sockets:
+    """The sockets, gRPC's changed for one of the other kind if the engine has changed.
+
+    Workers that still accept from the old one go on doing so. Raises: StartError.
+    """
+    if _listens(sockets.grpc) == listens:
+        return sockets
+    port = sockets.ports["grpc"]
+    grpc = _shared(gateway.host, port, "grpc", listens=listens, beside=True)
+    sockets.grpc.close()
+    return replace(sockets, grpc=grpc)
+
+
+def _fitting(
+    theirs: socket.socket | None, host: str, port: int, *, listens: bool
+) -> socket.socket | None:
+    """A socket of earlier workers if it is what we would open; else it is closed."""
+    if theirs is None:
         return None
-    wanted = socket.getaddrinfo(gateway.host, gateway.http_port, type=socket.SOCK_STREAM)[0][4]
-    host, port = listener.getsockname()[:2]
-    if host == wanted[0] and gateway.http_port in {0, port}:
-        listener.setblocking(False)
-        return listener
-    listener.close()
+    wanted = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][4]
+    its_host, its_port = theirs.getsockname()[:2]
+    if its_host == wanted[0] and port in {0, its_port} and _listens(theirs) == listens:
+        theirs.setblocking(False)
+        return theirs
+    theirs.close()
     return None
+
+
+def _listens(sock: socket.socket) -> bool:
+    return bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+
+
+def _shared(host: str, port: int, name: str, *, listens: bool, beside: bool) -> socket.socket:
+    """A port of the workers. Raises: StartError."""
+    sock = _bind(host, port, name, shared=True, beside=beside)
+    if listens:
+        sock.listen(_BACKLOG)
+    return sock
 
 
 def check_admin_host(gateway: GatewaySettings) -> None:

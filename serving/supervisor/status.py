@@ -53,9 +53,11 @@ class Gateway:
         books: Books,
         shipper: ShipperWatch,
         steps: tuple[int, ...],
+        grpc_engine: str,
         shared: SharedControl | None = None,
     ) -> None:
         """shared: where control is shared with other gateways."""
+        self._grpc_engine = grpc_engine
         self._control, self._registry, self._fleet = control, registry, fleet
         self._books, self._shipper, self._steps = books, shipper, steps
         self._shared = shared
@@ -134,6 +136,7 @@ class Gateway:
         return {
             "ready": self._control.ready,
             "degraded": self._degraded(),
+            "grpc_engine": self._grpc_engine,
             "workers": [
                 {
                     "incarnation": worker.incarnation,

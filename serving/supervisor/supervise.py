@@ -20,7 +20,10 @@ from typing import Any, NoReturn
 from eventlog import set_damaged_keys_aside
 from protos import channel_pb2
 from registry_client import open_source
+from serving.grpc_engine import GrpcEngine, choose_engine
 from serving.metrics import Totals, render
+from serving.nghttp2 import LibraryError
+from serving.settings import GatewaySettings
 from serving.statistics import triton_metrics
 from serving.store.control_store import ControlStore
 from serving.store.desired_state import DesiredState
@@ -51,6 +54,7 @@ from serving.supervisor.sockets import (
     lock,
     open_sockets,
     take_over,
+    with_grpc,
 )
 from serving.supervisor.status import Gateway, own_metrics
 from serving.supervisor.worker_state import Worker
@@ -92,7 +96,8 @@ class Supervisor:
             follows=gateway.compat.model_control != EXPLICIT,
         )
         self._books = Books(config.log_dir, config.log)
-        self._fleet = Fleet(config, self._books, self._dead, worker_argv, self._heard)
+        self._engine = _engine(gateway)
+        self._fleet = Fleet(config, self._books, self._dead, worker_argv, self._heard, self._engine)
         self._control.bind(self._fleet)
         self._shipper = ShipperWatch(config.run_dir, expected=bool(config.log.kafka))
         self._gateway = Gateway(
@@ -102,6 +107,7 @@ class Supervisor:
             self._books,
             self._shipper,
             gateway.rollout_steps,
+            str(self._engine),
             self._shared,
         )
         self._memory = SharedMemory(
@@ -116,16 +122,20 @@ class Supervisor:
 
     async def open(self) -> Sockets:
         """Find what an earlier supervisor left, and open the ports. Raises: StartError."""
-        listener = await self._fleet.find_old()
+        held = await self._fleet.find_old()
+        grpc_listens = self._engine.name == "nghttp2"
         if self._sockets is None:
             self._sockets = open_sockets(
                 self._config.gateway,
                 self._lock,
+                grpc_listens=grpc_listens,
                 beside_workers=bool(self._fleet.old),
-                listener=listener,
+                held=held,
             )
-        elif listener is not None:
-            listener.close()  # the same socket that came through the exec
+        else:
+            for same in held:  # the sockets that came through the exec
+                same.close()
+            self._sockets = with_grpc(self._sockets, self._config.gateway, listens=grpc_listens)
         return self._sockets
 
     async def run(self) -> signal.Signals:
@@ -237,6 +247,7 @@ class Supervisor:
             f"admin=http://{self._config.gateway.admin_host}:{ports['admin']}",
             flush=True,
         )
+        say(f"gRPC is served by {self._engine}")
         await asyncio.get_running_loop().create_future()  # this part does not end either
 
     def _announce_files(self) -> None:
@@ -253,6 +264,14 @@ def _shared_control(config: SupervisorConfig) -> SharedControl | None:
     settings = SharedSettings(config.kafka.control_wait_s, config.kafka.control_timeout_s)
     log = KafkaControlLog(config.log.kafka, config.kafka)
     return SharedControl(SharedStore(config.state_dir, time.time_ns()), log, settings)
+
+
+def _engine(gateway: GatewaySettings) -> GrpcEngine:
+    """Raises: StartError if the engine that is configured cannot be had."""
+    try:
+        return choose_engine(gateway.grpc.engine)
+    except LibraryError as error:
+        raise StartError(f"grpc.engine = nghttp2: {error}") from error
 
 
 def replace_self(config: SupervisorConfig, sockets: Sockets, argv: Sequence[str]) -> NoReturn:

@@ -13,6 +13,7 @@ import os
 import signal
 import socket
 import sys
+from functools import partial
 
 import uvloop
 
@@ -26,9 +27,12 @@ from serving.worker.control import WorkerChannel
 from serving.worker.counters import GateMetrics
 from serving.worker.dataplane import DataPlane
 from serving.worker.desk import Desk
+from serving.worker.grpc_hosted import HostedServices
 from serving.worker.grpc_server import GrpcServer
+from serving.worker.http2.server import Http2Server
 from serving.worker.http_app import make_app
 from serving.worker.http_gate import HttpGate
+from serving.worker.http_protocol import GatewayProtocol
 from serving.worker.labels import LabelDesk
 from serving.worker.log import WorkerLog
 from serving.worker.metadata import Metadata
@@ -81,16 +85,28 @@ class Worker:
         app = make_app(self._plane, metadata, labels, self._desk)
         packer = ReplyPacker(loop, config.compression.http_bytes_min)
         self._gate = HttpGate(loop, self._plane, app, packer)
+        self._listeners = [socket.socket(fileno=fd) for fd in (config.http_fd, config.grpc_fd)]
         counts = Counts(config.connections_path, config.index, config.workers)
-        listener = socket.socket(fileno=config.http_fd)
-        self._acceptor = Acceptor(loop, listener, self._gate, counts)
-        self._grpc = GrpcServer(
-            self._plane, metadata, self._desk, config.limits, config.compression
-        )
+        protocol = partial(GatewayProtocol, self._gate)
+        self._acceptor = Acceptor(loop, self._listeners[0], self._gate, protocol, counts)
+        self._grpc = self._grpc_engine(HostedServices(self._plane, metadata, self._desk))
         self._ticker: asyncio.TimerHandle | None = None
         self._promiser: asyncio.TimerHandle | None = None
         self._draining: asyncio.Future[None] | None = None
         self._opened = False
+
+    def _grpc_engine(self, hosted: HostedServices) -> GrpcServer | Http2Server:
+        config = self._config
+        if not config.grpc_library:
+            return GrpcServer(
+                self._plane, hosted, config.limits, config.compression,
+                config.grpc_host, config.grpc_port,
+            )  # fmt: skip
+        counts = Counts(config.grpc_connections_path, config.index, config.workers)
+        return Http2Server(
+            self._loop, self._plane, hosted, config.limits, config.compression,
+            config.grpc_library, self._listeners[1], counts,
+        )  # fmt: skip
 
     async def run(self) -> None:
         """Serve until drained."""
@@ -111,7 +127,7 @@ class Worker:
             started,
             self._drain,
             self._open,
-            config.http_fd,
+            [listener.fileno() for listener in self._listeners],
             config.orphan_s,
             config.drain_s,
         )
@@ -130,7 +146,7 @@ class Worker:
         if self._opened or self._draining is not None:
             return
         self._opened = True
-        await self._grpc.start(self._config.grpc_host, self._config.grpc_port)
+        await self._grpc.start()
         self._gate.start()
         self._acceptor.start()
 

@@ -9,12 +9,9 @@ stale count can only cost that pause, never an accept.
 import asyncio
 import mmap
 import socket
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Collection
 from pathlib import Path
-
-from serving.worker.http_gate import HttpGate
-from serving.worker.http_protocol import GatewayProtocol
+from typing import Any, Protocol
 
 HEAD_START_S = 0.002
 RETRY_S = 0.1  # after the process ran out of descriptors
@@ -45,18 +42,30 @@ class Counts:
         return count * self._workers > total
 
 
+class Gate(Protocol):
+    """Who keeps the connections of one port."""
+
+    counted: Callable[[int], None]  # told their number
+
+    @property
+    def connections(self) -> Collection[Any]: ...
+
+
 class Acceptor:
-    """The accept loop of one worker."""
+    """The accept loop of one worker for one port."""
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
         listener: socket.socket,
-        gate: HttpGate,
+        gate: Gate,
+        protocol: Callable[[], asyncio.BaseProtocol],
         counts: Counts,
     ) -> None:
+        """protocol: makes one for each connection, which it adds to the gate's."""
         listener.setblocking(False)
         self._loop, self._listener, self._gate, self._counts = loop, listener, gate, counts
+        self._protocol = protocol
         self._running = False
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -115,7 +124,6 @@ class Acceptor:
     async def _serve(self, connection: socket.socket) -> None:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
-            protocol = partial(GatewayProtocol, self._gate)
-            await self._loop.connect_accepted_socket(protocol, connection)
+            await self._loop.connect_accepted_socket(self._protocol, connection)
         except OSError:
             connection.close()

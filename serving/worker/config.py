@@ -20,9 +20,12 @@ class WorkerConfig:
     workers: int
     state_dir: Path
     connections_path: Path | None
+    grpc_connections_path: Path | None
     http_fd: int
+    grpc_fd: int  # with grpcio, which opens a listener of its own, only bound
     grpc_host: str
     grpc_port: int
+    grpc_library: str  # the path of libnghttp2; empty: grpcio serves
     server_name: str
     drain_s: float
     orphan_s: float
@@ -46,16 +49,18 @@ def read_config(fd: int) -> WorkerConfig:
     """Raises: ValueError, KeyError or TypeError for a document of another shape."""
     with os.fdopen(fd, "rb") as file:
         document = json.loads(file.read(CONFIG_BYTES_MAX))
-    connections = document.get("connections_path")
     return WorkerConfig(
         incarnation=document["incarnation"],
         index=document["index"],
         workers=document["workers"],
         state_dir=Path(document["state_dir"]),
-        connections_path=Path(connections) if connections else None,
+        connections_path=_path(document.get("connections_path")),
+        grpc_connections_path=_path(document.get("grpc_connections_path")),
         http_fd=document["http_fd"],
+        grpc_fd=document["grpc_fd"],
         grpc_host=document["grpc_host"],
         grpc_port=document["grpc_port"],
+        grpc_library=document["grpc_library"],
         server_name=document["server_name"],
         drain_s=document["drain_s"],
         orphan_s=document["orphan_s"],
@@ -65,3 +70,7 @@ def read_config(fd: int) -> WorkerConfig:
         compression=CompressionSettings(**document["compression"]),
         log=LogSettings(**document["log"]),
     )
+
+
+def _path(name: str | None) -> Path | None:
+    return Path(name) if name else None

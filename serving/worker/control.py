@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from protos import channel_pb2 as pb
 from serving.channel import ChannelError, Endpoint, accept
@@ -37,20 +37,20 @@ class WorkerChannel:
         started: pb.Started,
         drain: Drain,
         open: Open,
-        http_fd: int,
+        listeners: Sequence[int],
         orphan_s: float,
         drain_s: float,
     ) -> None:
         """drain: the orderly drain, with its grace in seconds; returns when all is answered.
 
         open: begins to take traffic; called after each routing table.
-        http_fd: the listener, given to each supervisor that calls: after a crash the next
-            one goes on with it, so that nobody who waits in its backlog is hung up on.
+        listeners: given to each supervisor that calls: after a crash the next one goes on
+            with them, so that nobody who waits in a backlog is hung up on.
         """
         self._listener, self._shelf, self._desk = listener, shelf, desk
         self._regions = regions
         self._started = started
-        self._drain, self._open, self._http_fd = drain, open, http_fd
+        self._drain, self._open, self._listeners = drain, open, listeners
         self._orphan_s, self._drain_s = orphan_s, drain_s
         self._beside: set[asyncio.Task[None]] = set()
 
@@ -75,7 +75,7 @@ class WorkerChannel:
 
     async def _converse(self, endpoint: Endpoint[pb.ToWorker]) -> bool:
         """True once the worker has drained."""
-        await endpoint.send(pb.FromWorker(started=self._started), [self._http_fd])
+        await endpoint.send(pb.FromWorker(started=self._started), self._listeners)
         self._desk.attach(endpoint)
         while (received := await endpoint.receive()) is not None:
             message, fds = received

@@ -5,7 +5,7 @@ from enum import Enum
 
 from serving import metrics as catalogue
 from serving.core.errors import Reason
-from serving.metrics import MetricsSlab, Record
+from serving.metrics import Gauge, MetricsSlab, Record
 
 PROTOCOLS = ("http", "grpc")
 UNKNOWN = "unknown"  # a model or version that no registry has named
@@ -97,8 +97,10 @@ class GateMetrics:
         self._slab = slab
         for reason in Reason:
             slab.counter(catalogue.REJECTED, UNKNOWN, reason.value)
-        # gRPC's engine does not tell; a gauge that stays at zero would say that there are none.
-        self.connections = slab.gauge(catalogue.CONNECTIONS, "http")
+
+    def connections_of(self, protocol: str) -> Gauge:
+        """Open connections. Asked for by who counts them: zero would say that there are none."""
+        return self._slab.gauge(catalogue.CONNECTIONS, protocol)
 
     def refused(self, model: str, protocol: str, code: int, reason: Reason) -> None:
         """Count a request refused before it was queued; `model` is a known one or UNKNOWN."""

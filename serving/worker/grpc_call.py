@@ -9,6 +9,12 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from serving.core.errors import ServeError
+
+METADATA_BYTES = (8 * 1024, 16 * 1024)  # soft and hard limit
+STREAMS_MAX = 100  # calls of one connection at a time; bounds what a reset flood costs
+RETRY_PUSHBACK_MS = "1000"  # with UNAVAILABLE
+
 
 class Call(Protocol):
     """A call, besides its messages."""
@@ -20,7 +26,17 @@ class Call(Protocol):
         """Until the deadline; 0 without one. Raises: DeadlineExceeded if it has passed."""
 
 
+class Reply(Protocol):
+    """Where the outcome of a call goes, once."""
+
+    def succeed(self, reply: bytes, /) -> None: ...
+    def fail(self, error: ServeError, /) -> None: ...
+
+
 Unary = Callable[[bytes, Call], Awaitable[bytes]]
+# Begins a call and returns what withdraws it; its reply comes later, on the loop. For a
+# method whose calls are so many that a coroutine for each would be felt.
+Begin = Callable[[bytes, Call, Reply], Callable[[], None]]
 # The engine closes the generator whatever happens to the call. The iterator of
 # requests ends when the client has sent all, and at the latest with the call.
 Stream = Callable[[AsyncIterator[bytes], Call], AsyncGenerator[bytes, None]]
@@ -32,4 +48,5 @@ class Service:
 
     name: str
     unary: Mapping[str, Unary] = field(default_factory=dict)
+    begins: Mapping[str, Begin] = field(default_factory=dict)  # unary too
     streams: Mapping[str, Stream] = field(default_factory=dict)

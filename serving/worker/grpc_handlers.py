@@ -1,7 +1,8 @@
 """The unary methods of the services, and the health watch, from bytes to bytes."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from functools import partial
 from typing import Any
 
 from protos import health_pb2
@@ -12,7 +13,7 @@ from serving.core.json_codec_reply import BatchOutputs
 from serving.core.model_config import config_message
 from serving.worker.dataplane import DataPlane
 from serving.worker.desk import Desk
-from serving.worker.grpc_call import Call, Service, Unary
+from serving.worker.grpc_call import Call, Reply, Service, Unary
 from serving.worker.grpc_stream import InferStreams
 from serving.worker.grpc_submit import parse_request, submit, trace_of
 from serving.worker.metadata import Metadata
@@ -31,28 +32,27 @@ WATCH_S = 0.2  # how often a health watch looks
 
 
 class Answer:
-    """The data plane's waiter for one infer call, and an awaitable for its handler."""
+    """The data plane's waiter for one infer call."""
 
-    __slots__ = ("_call", "_future", "trace")
+    __slots__ = ("_call", "_reply", "trace")
     protocol = "grpc"
 
-    def __init__(self, future: "asyncio.Future[bytes]", call: Call) -> None:
-        self._future, self._call = future, call
+    def __init__(self, call: Call, reply: Reply) -> None:
+        self._call, self._reply = call, reply
         self.trace = trace_of(call)
 
     def routing_key(self) -> str:
         return self._call.metadata("x-routing-key")
 
     def succeed(self, task: Task, outputs: BatchOutputs, start: int, stop: int) -> None:
-        reply = task.version.grpc.encode(
-            outputs, start, stop, task.envelope, task.wanted, task.prediction_id
+        self._reply.succeed(
+            task.version.grpc.encode(
+                outputs, start, stop, task.envelope, task.wanted, task.prediction_id
+            )
         )
-        if not self._future.done():
-            self._future.set_result(reply)
 
     def fail(self, error: ServeError) -> None:
-        if not self._future.done():
-            self._future.set_exception(error)
+        self._reply.fail(error)
 
 
 class Handlers:
@@ -61,18 +61,12 @@ class Handlers:
     def __init__(self, plane: DataPlane, metadata: Metadata, desk: Desk) -> None:
         self._plane, self._metadata, self._desk = plane, metadata, desk
 
-    async def infer(self, data: bytes, call: Call) -> bytes:
+    def infer(self, data: bytes, call: Call, reply: Reply) -> Callable[[], None]:
         """ModelInfer. Raises: ServeError."""
-        future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        # The message is not held here while the call waits: it may be many times its bytes.
+        # The message is not held while the call waits: it may be many times its bytes.
         request = parse_request(self._plane, data)
-        task = submit(self._plane, request, len(data), call, Answer(future, call))
-        del request
-        try:
-            return await future
-        except asyncio.CancelledError:
-            task.version.cancel(task)
-            raise
+        task = submit(self._plane, request, len(data), call, Answer(call, reply))
+        return partial(task.version.cancel, task)
 
     async def server_live(self, data: bytes, _: Call) -> bytes:
         parse(pb.ServerLiveRequest, data)
@@ -153,7 +147,6 @@ def services(handlers: Handlers, streams: InferStreams) -> list[Service]:
     inference = Service(
         INFERENCE,
         unary={
-            "ModelInfer": handlers.infer,
             "ServerLive": handlers.server_live,
             "ServerReady": handlers.server_ready,
             "ModelReady": handlers.model_ready,
@@ -162,6 +155,7 @@ def services(handlers: Handlers, streams: InferStreams) -> list[Service]:
             "ModelConfig": handlers.model_config,
             **{method: handlers.relayed(method) for method in RELAYED},
         },
+        begins={"ModelInfer": handlers.infer},
         streams={"ModelStreamInfer": streams.infer},
     )
     health = Service(

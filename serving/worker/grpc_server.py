@@ -12,6 +12,7 @@ batch holds 1.1 calls on average even at 32 in flight, and what a batch costs
 none is held.
 """
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
@@ -23,16 +24,18 @@ from serving.core.admission import message_limit
 from serving.core.errors import DeadlineExceeded, GrpcStatus, ServeError
 from serving.settings import CompressionSettings, LimitSettings
 from serving.worker.dataplane import DataPlane
-from serving.worker.desk import Desk
-from serving.worker.grpc_call import Service, Stream, Unary
-from serving.worker.grpc_handlers import Handlers, services
-from serving.worker.grpc_reflection import ReflectionHandlers
-from serving.worker.grpc_stream import InferStreams
-from serving.worker.metadata import Metadata
+from serving.worker.grpc_call import (
+    METADATA_BYTES,
+    RETRY_PUSHBACK_MS,
+    STREAMS_MAX,
+    Begin,
+    Call,
+    Service,
+    Stream,
+    Unary,
+)
+from serving.worker.grpc_hosted import HostedServices
 
-STREAMS_MAX = 100  # calls of one connection at a time; bounds what a reset flood costs
-METADATA_BYTES = (8 * 1024, 16 * 1024)  # soft and hard limit
-RETRY_PUSHBACK_MS = "1000"
 # Lets the core choose among the codings that the client takes; a fixed one would
 # be sent to clients that do not.
 COMPRESSION_LEVEL = 1
@@ -65,6 +68,36 @@ class _Call:
         if left_s <= 0:
             raise DeadlineExceeded("the deadline of the call has passed")
         return int(left_s * 1e9)
+
+
+class _Awaited:
+    """The outcome of a call, as a future."""
+
+    __slots__ = ("_future",)
+
+    def __init__(self, future: "asyncio.Future[bytes]") -> None:
+        self._future = future
+
+    def succeed(self, reply: bytes) -> None:
+        if not self._future.done():
+            self._future.set_result(reply)
+
+    def fail(self, error: ServeError) -> None:
+        if not self._future.done():
+            self._future.set_exception(error)
+
+
+def _awaited(begin: Begin) -> Unary:
+    async def handler(data: bytes, call: Call) -> bytes:
+        future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        withdraw = begin(data, call, _Awaited(future))
+        try:
+            return await future
+        except asyncio.CancelledError:
+            withdraw()
+            raise
+
+    return handler
 
 
 def _unary(handler: Unary) -> Callable[[bytes, Context], Awaitable[bytes]]:
@@ -106,32 +139,29 @@ class GrpcServer:
     def __init__(
         self,
         plane: DataPlane,
-        metadata: Metadata,
-        desk: Desk,
+        hosted: HostedServices,
         limits: LimitSettings,
         compression: CompressionSettings,
+        host: str,
+        port: int,
     ) -> None:
-        self._streams = InferStreams(plane)
-        self._reflection = ReflectionHandlers()
-        hosted = services(Handlers(plane, metadata, desk), self._streams)
-        self._services = [*hosted, *self._reflection.services()]
+        self._hosted = hosted
+        self._address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         message_bytes = message_limit(limits.message_bytes_max, plane.admission.bytes_max)
         self._options = _options(message_bytes, compression)
         self._server: grpc.aio.Server | None = None
 
-    async def start(self, host: str, port: int) -> None:
+    async def start(self) -> None:
         """Listen beside the other workers. Raises: RuntimeError if the port is not free."""
         server = grpc.aio.server(options=self._options)
-        server.add_generic_rpc_handlers([_hosted(service) for service in self._services])
-        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        server.add_insecure_port(address)
+        server.add_generic_rpc_handlers([_hosted(service) for service in self._hosted.services])
+        server.add_insecure_port(self._address)
         await server.start()
         self._server = server
 
     async def stop(self, grace_s: float) -> None:
         """GOAWAY, and wait for the calls in flight; streams end when they are idle."""
-        self._streams.drain()
-        self._reflection.drain()
+        self._hosted.drain()
         if self._server is not None:
             await self._server.stop(grace_s)
 
@@ -141,6 +171,10 @@ def _hosted(service: Service) -> grpc.GenericRpcHandler:
         **{
             name: grpc.unary_unary_rpc_method_handler(_unary(handler))
             for name, handler in service.unary.items()
+        },
+        **{
+            name: grpc.unary_unary_rpc_method_handler(_unary(_awaited(begin)))
+            for name, begin in service.begins.items()
         },
         **{
             name: grpc.stream_stream_rpc_method_handler(_stream(handler))

@@ -44,6 +44,7 @@ class HttpGate:
         self.config.load()
         self.state = ServerState()
         self._targets: dict[bytes, tuple[str, str] | None] = {}
+        self._gauge = plane.metrics.connections_of("http")
         self._sweeper: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
@@ -68,7 +69,7 @@ class HttpGate:
     def count(self) -> None:
         """A connection came or went."""
         count = len(self.connections)
-        self.plane.metrics.connections.set(count)
+        self._gauge.set(count)
         self.counted(count)
 
     def last_replies(self) -> None:

@@ -25,10 +25,36 @@ LOG = LogSettings(flush_ms=20)
 
 
 @pytest.fixture(scope="session")
-def shared_worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerProcess]:
-    """A worker that serves every small model; tests must leave it as they find it."""
-    worker = WorkerProcess(tmp_path_factory.mktemp("worker"), limits=LIMITS, log=LOG)
-    models = {
+def shared_workers(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Callable[[str], WorkerProcess]]:
+    """By gRPC engine, a worker that serves every small model."""
+    started: dict[str, WorkerProcess] = {}
+
+    def get(engine: str) -> WorkerProcess:
+        if engine not in started:
+            folder = tmp_path_factory.mktemp("worker")
+            worker = WorkerProcess(folder, limits=LIMITS, log=LOG, engine=engine)
+            started[engine] = worker
+            worker.serve(_models())
+        return started[engine]
+
+    yield get
+    for worker in started.values():
+        code = worker.process.poll()
+        worker.process.kill()
+        assert code is None, worker.errors()
+        worker.stop()
+
+
+@pytest.fixture(scope="session")
+def shared_worker(shared_workers: Callable[[str], WorkerProcess]) -> WorkerProcess:
+    """Tests must leave it as they find it."""
+    return shared_workers("auto")
+
+
+def _models() -> dict[str, bytes]:
+    return {
         "identity": onnx_models.identity(),
         "two": onnx_models.two_inputs(),
         "softmax": onnx_models.not_batchable(),
@@ -38,12 +64,6 @@ def shared_worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerPr
         "slow": onnx_models.slow(),
         **{f"id.{datatype}": onnx_models.identity(datatype) for datatype in onnx_models.ELEMENTS},
     }
-    try:
-        worker.serve(models)
-        yield worker
-        assert worker.process.poll() is None, worker.errors()
-    finally:
-        worker.stop()
 
 
 @pytest.fixture

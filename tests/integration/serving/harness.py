@@ -20,6 +20,7 @@ import numpy as np
 from eventlog import allocate_incarnation
 from eventlog.settings import LogSettings
 from protos import channel_pb2 as pb
+from serving.grpc_engine import choose_engine
 from serving.metrics import Totals, read_slab
 from serving.settings import CompressionSettings, LimitSettings
 
@@ -66,6 +67,8 @@ class WorkerProcess:
         index: int = 0,
         workers: int = 1,
         listener: socket.socket | None = None,
+        grpc_listener: socket.socket | None = None,
+        engine: str = "auto",
         orphan_s: float = 30.0,
         environment: Mapping[str, str] | None = None,
     ) -> None:
@@ -78,17 +81,22 @@ class WorkerProcess:
             self.connections_path.write_bytes(bytes(8 * workers))
         self.listener = listener or listen_http()
         self.http_port = self.listener.getsockname()[1]
-        self._placeholder = socket.socket()
-        self._placeholder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        self._placeholder.bind((HOST, 0))
-        self.grpc_port = self._placeholder.getsockname()[1]
+        library = choose_engine(engine).library  # type: ignore[arg-type]
+        self.grpc_connections_path = state_dir / "run" / "connections-grpc"
+        if not self.grpc_connections_path.exists():
+            self.grpc_connections_path.write_bytes(bytes(8 * workers))
+        self.grpc_listener = grpc_listener or listen_grpc(listens=bool(library))
+        self.grpc_port = self.grpc_listener.getsockname()[1]
         document = {
             "incarnation": self.incarnation,
             "index": index,
             "workers": workers,
             "state_dir": str(state_dir),
             "connections_path": str(self.connections_path),
+            "grpc_connections_path": str(self.grpc_connections_path),
             "http_fd": self.listener.fileno(),
+            "grpc_fd": self.grpc_listener.fileno(),
+            "grpc_library": library,
             "grpc_host": HOST,
             "grpc_port": self.grpc_port,
             "server_name": "driftgate",
@@ -103,7 +111,7 @@ class WorkerProcess:
         config = sealed(json.dumps(document).encode())
         self.process = subprocess.Popen(
             [sys.executable, "-m", "serving.worker", "--config-fd", str(config)],
-            pass_fds=(config, self.listener.fileno()),
+            pass_fds=(config, self.listener.fileno(), self.grpc_listener.fileno()),
             env={**os.environ, **(environment or {})},
             stderr=subprocess.PIPE,
         )
@@ -271,7 +279,7 @@ class WorkerProcess:
         if self.process.stderr is not None:
             self.process.stderr.close()
         self.listener.close()
-        self._placeholder.close()
+        self.grpc_listener.close()
 
 
 def listen_http() -> socket.socket:
@@ -280,6 +288,17 @@ def listen_http() -> socket.socket:
     sock.bind((HOST, 0))
     sock.listen(512)
     sock.setblocking(False)
+    return sock
+
+
+def listen_grpc(*, listens: bool) -> socket.socket:
+    """The supervisor's socket; a worker with grpcio listens on the port by itself."""
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    sock.bind((HOST, 0))
+    if listens:
+        sock.listen(512)
+        sock.setblocking(False)
     return sock
 
 

@@ -22,8 +22,9 @@ from serving.core.grpc_codec import GrpcRequest
 from serving.settings import CompressionSettings, LimitSettings
 from serving.worker.desk import Desk
 from serving.worker.grpc_handlers import Handlers
-from serving.worker.grpc_server import _stream, _unary
+from serving.worker.grpc_server import _awaited, _stream, _unary
 from tests.integration.serving import onnx_models
+from tests.integration.serving.engines import engine, shared_worker, start_worker  # noqa: F401
 from tests.integration.serving.harness import HOST, eventually
 
 SERVICE = "/inference.GRPCInferenceService/"
@@ -332,7 +333,8 @@ def test_a_waiting_call_does_not_hold_its_parsed_message():
     async def main():
         before = alive()
         data = request_of("m", X).SerializeToString()
-        call = asyncio.create_task(Handlers(Plane(), None, Desk()).infer(data, Call()))
+        infer = _awaited(Handlers(Plane(), None, Desk()).infer)
+        call = asyncio.create_task(infer(data, Call()))
         await asyncio.sleep(0)
         assert not call.done()
         assert alive() == before

@@ -1,0 +1,1 @@
+"""gRPC over libnghttp2, in the worker's own event loop."""

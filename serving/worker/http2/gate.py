@@ -1,0 +1,126 @@
+"""What all HTTP/2 connections of a worker share: methods, limits, the flush, the sweep."""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping
+from typing import TYPE_CHECKING, Any
+
+from serving.core.content_coding import Accepted
+from serving.worker.dataplane import DataPlane
+from serving.worker.grpc_call import METADATA_BYTES
+from serving.worker.http2.binding import Binding
+from serving.worker.http2.call import Method
+from serving.worker.reply_packer import ReplyPacker
+
+if TYPE_CHECKING:
+    from serving.worker.http2.connection import Connection
+
+SWEEP_S = 0.25  # how late a deadline may be noticed
+UNSENT_BYTES_MAX = 64 * 1024 * 1024  # of replies that the client of a connection does not read
+CROWDED_SHARE = 0.75  # of the connections allowed; from here on idle ones must go
+
+
+class Http2Gate:
+    """The connections, their number, and what they have in common. Lives on the loop."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        plane: DataPlane,
+        binding: Binding,
+        methods: Mapping[bytes, Method],
+        packer: ReplyPacker,
+        message_bytes_max: int,
+        *,
+        packs_replies: bool,
+    ) -> None:
+        """methods: by path. message_bytes_max: of a request, before and after unpacking."""
+        self.loop, self.plane, self.binding = loop, plane, binding
+        self.methods, self.packer, self.packs_replies = methods, packer, packs_replies
+        self.message_bytes_max = message_bytes_max
+        self.unsent_bytes_max = UNSENT_BYTES_MAX
+        self.field_bytes_soft, self.field_bytes_hard = METADATA_BYTES
+        self.sweep_s = SWEEP_S
+        self.connections: set[Connection] = set()
+        self.counted: Callable[[int], None] = lambda _: None  # told the number of connections
+        self.now = loop.time()  # as of the last sweep
+        self._touched: list[Connection] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._sweeper: asyncio.TimerHandle | None = None
+        self.emptied = asyncio.Event()  # no connection is left
+        self._gauge = plane.metrics.connections_of("grpc")
+
+    @property
+    def crowded(self) -> bool:
+        return len(self.connections) > CROWDED_SHARE * self.plane.limits.connections_max
+
+    def start(self) -> None:
+        """Begin to look after deadlines."""
+        self._count()
+        self._sweep()
+
+    def stop(self) -> None:
+        """End everything that is left."""
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        for connection in list(self.connections):
+            connection.abort()
+        self.packer.close()
+
+    def drain(self) -> None:
+        for connection in self.connections:
+            connection.drain()
+
+    def add(self, connection: "Connection") -> None:
+        self.connections.add(connection)
+        self._count()
+
+    def remove(self, connection: "Connection") -> None:
+        self.connections.discard(connection)
+        self._count()
+
+    def _count(self) -> None:
+        count = len(self.connections)
+        if count:
+            self.emptied.clear()
+        else:
+            self.emptied.set()
+        self._gauge.set(count)
+        self.counted(count)
+
+    def touch(self, connection: "Connection") -> None:
+        """It has something to write: once, at the end of this turn of the loop."""
+        if not connection.waits:
+            connection.waits = True
+            if not self._touched:
+                self.loop.call_soon(self._flush)
+            self._touched.append(connection)
+
+    def _flush(self) -> None:
+        touched, self._touched = self._touched, []
+        for connection in touched:
+            connection.waits = False
+            connection.flush()
+
+    def run(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
+        """A task of a call, kept until it is done."""
+        task = self.loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def packed(self, reply: bytes, accepted: Accepted) -> tuple[bytes, str]:
+        """A reply and its coding, which is "" if packing would not make it smaller."""
+        done: asyncio.Future[tuple[bytes, str]] = self.loop.create_future()
+
+        def take(body: bytes, coding: str) -> None:
+            if not done.done():
+                done.set_result((body, coding))
+
+        self.packer.send(reply, accepted, take)
+        return await done
+
+    def _sweep(self) -> None:
+        self.now = self.loop.time()
+        for connection in list(self.connections):
+            connection.look(self.now)
+        self._sweeper = self.loop.call_later(SWEEP_S, self._sweep)
