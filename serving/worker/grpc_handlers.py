@@ -13,7 +13,7 @@ from serving.core.json_codec_reply import BatchOutputs
 from serving.core.model_config import config_message
 from serving.worker.dataplane import DataPlane
 from serving.worker.desk import Desk
-from serving.worker.grpc_call import Call, Reply, Service, Unary
+from serving.worker.grpc_call import ROUTING_KEY, Call, Reply, Service, Unary
 from serving.worker.grpc_stream import InferStreams
 from serving.worker.grpc_submit import parse_request, submit, trace_of
 from serving.worker.metadata import Metadata
@@ -42,7 +42,7 @@ class Answer:
         self.trace = trace_of(call)
 
     def routing_key(self) -> str:
-        return self._call.metadata("x-routing-key")
+        return self._call.metadata(ROUTING_KEY)
 
     def succeed(self, task: Task, outputs: BatchOutputs, start: int, stop: int) -> None:
         self._reply.succeed(

@@ -16,7 +16,7 @@ from serving.core.grpc_codec import stream_error, stream_reply
 from serving.core.json_codec_reply import BatchOutputs
 from serving.core.stream_window import Entry, Step, StreamWindow
 from serving.worker.dataplane import DataPlane
-from serving.worker.grpc_call import Call
+from serving.worker.grpc_call import ERRORS_END, ROUTING_KEY, Call
 from serving.worker.grpc_submit import parse_request, submit, trace_of
 from serving.worker.task import Task
 
@@ -55,7 +55,7 @@ class Slot(Entry):
         self.error: ServeError | None = None
 
     def routing_key(self) -> str:
-        return self._stream.call.metadata("x-routing-key")
+        return self._stream.call.metadata(ROUTING_KEY)
 
     @property
     def trace(self) -> bytes:
@@ -85,7 +85,7 @@ class InferStream:
         self._loop = asyncio.get_running_loop()
         self._window: StreamWindow[Slot] = StreamWindow()
         self.trace = trace_of(call)  # of every request in it
-        self._errors_end = call.metadata("triton_grpc_error") == "true"
+        self._errors_end = call.metadata(ERRORS_END) == "true"
         self._reads = True
         self._room: asyncio.Future[None] | None = None  # the reader waits for it
         self._news: asyncio.Future[None] | None = None  # the writer does

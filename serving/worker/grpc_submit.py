@@ -5,7 +5,7 @@ from serving.core.admission import message_limit
 from serving.core.errors import ServeError
 from serving.core.grpc_codec import GrpcRequest
 from serving.worker.dataplane import DataPlane
-from serving.worker.grpc_call import Call
+from serving.worker.grpc_call import TRACE, Call
 from serving.worker.task import Task, Waiter
 
 
@@ -39,5 +39,5 @@ def submit(plane: DataPlane, request: GrpcRequest, size: int, call: Call, waiter
 
 def trace_of(call: Call) -> bytes:
     """The trace that the call's metadata name; b"" for none."""
-    text = call.metadata("traceparent")
+    text = call.metadata(TRACE)
     return parse_traceparent(text) if text else b""

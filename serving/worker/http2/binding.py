@@ -11,9 +11,11 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+import _cffi_backend
+
 from serving.core.grpc_framing import ACCEPTED_CODINGS, CODINGS, Target
 from serving.nghttp2 import Library
-from serving.worker.grpc_call import STREAMS_MAX
+from serving.worker.grpc_call import METADATA_KEYS, STREAMS_MAX
 
 if TYPE_CHECKING:
     from serving.worker.http2.connection import Connection
@@ -39,6 +41,17 @@ _NO_COPY = 2 | 4  # of a header's name and value: ours outlive the session
 _NO_RFC7540_PRIORITIES, _MAX_CONCURRENT_STREAMS = 9, 3
 _INITIAL_WINDOW_SIZE, _MAX_HEADER_LIST_SIZE = 4, 6
 _DEFERRED, _CALLBACK_FAILURE, _STREAM_FAILURE = -508, -902, -521
+
+# The fields of a head that mean something to us; the others are only counted. A field
+# is first known by its length, which costs nothing.
+FIELDS = frozenset(
+    {
+        *(b":method", b":path", b"content-type"),
+        *(b"grpc-timeout", b"grpc-encoding", b"grpc-accept-encoding"),
+        *(key.encode() for key in METADATA_KEYS),
+    }
+)
+_LENGTHS = frozenset(map(len, FIELDS))
 
 Pairs = Sequence[tuple[bytes, bytes]]
 
@@ -70,7 +83,9 @@ class Binding:
         self.ffi, self.lib = library.ffi, library.lib
         self.active: Connection  # only inside the library's functions
         ffi = self.ffi
-        self._unpack, self._buffer, self._memmove = ffi.unpack, ffi.buffer, ffi.memmove
+        # Not `ffi`'s own, which are functions in Python around these.
+        self._unpack, self._memmove = _cffi_backend.unpack, _cffi_backend.memmove
+        self._buffer = ffi.buffer
         self._input = bytearray(INPUT_BYTES)
         self.input = memoryview(self._input)
         self.input_address = ffi.from_buffer("uint8_t[]", self._input)
@@ -172,9 +187,10 @@ class Binding:
         connection = self.active
         size = connection.field_bytes = connection.field_bytes + name_size + value_size + 32
         if size <= connection.field_bytes_soft:
-            fields, key = connection.fields, self._unpack(name, name_size)
-            if key not in fields:
-                fields[key] = self._unpack(value, value_size)
+            if name_size in _LENGTHS:
+                fields, key = connection.fields, self._unpack(name, name_size)
+                if key in FIELDS and key not in fields:
+                    fields[key] = self._unpack(value, value_size)
         elif size > connection.field_bytes_hard:
             return _STREAM_FAILURE
         return 0

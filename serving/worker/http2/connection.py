@@ -60,6 +60,7 @@ class Connection(asyncio.BufferedProtocol):
         self._lingers = False
         self._doom = ""
         self._draining = False
+        self._notice_sent = False  # when all is written: a PING is to follow it
         self._goaway_at = NEVER
         self._deadline = NEVER
         self._idle_since = self._heard_at = gate.now
@@ -245,8 +246,8 @@ class Connection(asyncio.BufferedProtocol):
                 self._transport.write(data)
             if size > 0:
                 continue
-            if size == 0 and self._answered_early:
-                self._reset_answered()
+            if size == 0 and (self._answered_early or self._notice_sent):
+                self._follow_up()
                 continue
             if size < 0:
                 self._abort("internal")
@@ -254,7 +255,11 @@ class Connection(asyncio.BufferedProtocol):
                 self._hang_up()
             break
 
-    def _reset_answered(self) -> None:
+    def _follow_up(self) -> None:
+        """What the library would send before, or instead of, what has been sent now."""
+        if self._notice_sent:
+            self._notice_sent = False
+            self._lib.nghttp2_submit_ping(self.session, 0, self.gate.binding.ffi.NULL)
         for stream_id in self._answered_early:
             if stream_id in self.calls:
                 self._lib.nghttp2_submit_rst_stream(self.session, 0, stream_id, NO_ERROR)
@@ -283,9 +288,8 @@ class Connection(asyncio.BufferedProtocol):
             return
         self._draining = True
         self._goaway_at = self.gate.loop.time() + LAST_CALLS_S
-        lib = self._lib
-        lib.nghttp2_submit_shutdown_notice(self.session)
-        lib.nghttp2_submit_ping(self.session, 0, self.gate.binding.ffi.NULL)
+        self._lib.nghttp2_submit_shutdown_notice(self.session)
+        self._notice_sent = True
         self.gate.touch(self)
 
     def _go_away(self) -> None:

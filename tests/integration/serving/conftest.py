@@ -6,7 +6,10 @@ from pathlib import Path
 import pytest
 
 from eventlog.settings import LogSettings
+from serving.grpc_engine import choose_engine
+from serving.nghttp2 import LibraryError
 from serving.settings import LimitSettings
+from tests.conftest import required
 from tests.integration.serving import onnx_models
 from tests.integration.serving.harness import WorkerProcess
 
@@ -22,6 +25,26 @@ LIMITS = LimitSettings(
     request_s_max=20.0,
 )
 LOG = LogSettings(flush_ms=20)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A module with ENGINES runs its tests on each of those gRPC engines."""
+    engines = getattr(metafunc.module, "ENGINES", None)
+    if engines and "engine" in metafunc.fixturenames:
+        metafunc.parametrize("engine", engines, indirect=True, scope="session")
+
+
+@pytest.fixture(scope="session")
+def engine(request: pytest.FixtureRequest) -> str:
+    """Skips where the engine cannot be had, unless this run may not skip it."""
+    wanted = getattr(request, "param", "auto")
+    try:
+        choose_engine(wanted)
+    except LibraryError as error:
+        if required(wanted):
+            pytest.fail(str(error))
+        pytest.skip(str(error))
+    return wanted
 
 
 @pytest.fixture(scope="session")
@@ -48,9 +71,9 @@ def shared_workers(
 
 
 @pytest.fixture(scope="session")
-def shared_worker(shared_workers: Callable[[str], WorkerProcess]) -> WorkerProcess:
+def shared_worker(shared_workers: Callable[[str], WorkerProcess], engine: str) -> WorkerProcess:
     """Tests must leave it as they find it."""
-    return shared_workers("auto")
+    return shared_workers(engine)
 
 
 def _models() -> dict[str, bytes]:
@@ -67,12 +90,12 @@ def _models() -> dict[str, bytes]:
 
 
 @pytest.fixture
-def start_worker(tmp_path: Path) -> Iterator[Callable[..., WorkerProcess]]:
+def start_worker(tmp_path: Path, engine: str) -> Iterator[Callable[..., WorkerProcess]]:
     """Start workers of one's own; they are stopped after the test."""
     started: list[WorkerProcess] = []
 
     def start(**options: object) -> WorkerProcess:
-        options = {"limits": LIMITS, "log": LOG} | options
+        options = {"limits": LIMITS, "log": LOG, "engine": engine} | options
         options = {"state_dir": tmp_path / f"state{len(started)}"} | options
         worker = WorkerProcess(**options)  # type: ignore[arg-type]
         started.append(worker)

@@ -24,9 +24,9 @@ from serving.worker.desk import Desk
 from serving.worker.grpc_handlers import Handlers
 from serving.worker.grpc_server import _awaited, _stream, _unary
 from tests.integration.serving import onnx_models
-from tests.integration.serving.engines import engine, shared_worker, start_worker  # noqa: F401
 from tests.integration.serving.harness import HOST, eventually
 
+ENGINES = ("nghttp2", "grpcio")
 SERVICE = "/inference.GRPCInferenceService/"
 HEALTH = "/grpc.health.v1.Health/"
 

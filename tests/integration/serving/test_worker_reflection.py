@@ -11,8 +11,8 @@ from google.protobuf.message_factory import GetMessageClass
 
 from protos import reflection_pb2 as pb
 from tests.integration.serving import onnx_models
-from tests.integration.serving.engines import engine, shared_worker, start_worker  # noqa: F401
 
+ENGINES = ("nghttp2", "grpcio")
 NAMES = ["grpc.reflection.v1", "grpc.reflection.v1alpha"]
 X = np.float32([[1, 2, 3]])
 

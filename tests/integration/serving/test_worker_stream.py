@@ -18,9 +18,9 @@ from eventlog.settings import LogSettings
 from protos import channel_pb2
 from protos import inference_pb2 as pb
 from tests.integration.serving import onnx_models
-from tests.integration.serving.engines import engine, shared_worker, start_worker  # noqa: F401
 from tests.integration.serving.harness import WAIT_S, eventually
 
+ENGINES = ("nghttp2", "grpcio")
 METHOD = "/inference.GRPCInferenceService/ModelStreamInfer"
 X = np.float32([[1, 2, 3]])
 SLOW = np.float32([[1.0]])
