@@ -26,8 +26,8 @@ SONAMES = ("libnghttp2.so.14", "libnghttp2.14.dylib")
 CARRIERS = ("pycurl",)
 LIMITS = ("nghttp2_option_set_stream_reset_rate_limit", "nghttp2_option_set_max_continuations")
 PACKAGES = (
-    "install libnghttp2-14 (Debian, Ubuntu: apt-get install libnghttp2-14), libnghttp2 (Fedora, "
-    "Alpine: dnf install libnghttp2, apk add nghttp2-libs; macOS: brew install libnghttp2)"
+    "install libnghttp2-14 (Debian, Ubuntu), libnghttp2 (Fedora), nghttp2-libs (Alpine) or "
+    "libnghttp2 (Homebrew)"
 )
 
 # Callbacks take addresses that nobody looks at as integers: that is cheaper than a pointer.

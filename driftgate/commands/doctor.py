@@ -67,7 +67,7 @@ def examine(config: Config) -> Iterator[Finding]:
     yield _open_files()
     yield _disk(config)
     yield from _ports(config)
-    yield _grpc()
+    yield _grpc(config)
     if config.log.kafka:
         yield from _kafka(config)
 
@@ -164,9 +164,16 @@ def _port_state(host: str, port: int) -> tuple[bool, str]:
     return True, f"{host}:{port} is free"
 
 
-def _grpc() -> Finding:
-    found = _installed("grpcio")
-    return Finding("grpc", found is not None, f"grpcio {found}", "pip install grpcio")
+def _grpc(config: Config) -> Finding:
+    """What serves gRPC; that it is the slower engine is said, and is no failure."""
+    from serving.grpc_engine import choose_engine
+    from serving.nghttp2 import PACKAGES, LibraryError
+
+    try:
+        engine = choose_engine(config.gateway.grpc.engine)
+    except LibraryError as error:
+        return Finding("grpc", False, str(error), f"{PACKAGES}, or set grpc.engine = auto")
+    return Finding("grpc", True, str(engine))
 
 
 def _kafka(config: Config) -> Iterator[Finding]:
