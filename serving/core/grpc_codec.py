@@ -90,14 +90,9 @@ class GrpcRequest:
             self.envelope = PLAIN
 
     def cost(self, message_bytes: int, body_bytes_max: int) -> int:
-        """Memory that the message may take until it is answered, in bytes.
-
-        The rest beside the tensors may grow as JSON does: an element of one byte is
-        eight as an int64, and an empty string sixteen.
-        """
+        """Memory that the message may take until it is answered, in bytes."""
         raw_bytes = sum(map(len, self._raw))
-        rest = min(message_bytes - raw_bytes, body_bytes_max)
-        return raw_bytes * self._raw_factor + rest * JSON_BYTES_FACTOR
+        return message_cost(message_bytes, raw_bytes, self._raw_factor, body_bytes_max)
 
     def wanted(
         self, signature: Signature, find: FindRegion = no_region
@@ -195,6 +190,18 @@ def _typed(
         raise range_error(signature, spec, values) from None
 
 
+def message_cost(
+    message_bytes: int, raw_bytes: int, raw_factor: int, body_bytes_max: int
+) -> int:
+    """Memory that a message may take until it is answered, in bytes.
+
+    raw_bytes: of the tensors, each of which takes `raw_factor`. The rest may grow as
+    JSON does: an element of one byte is eight as an int64, and an empty string sixteen.
+    """
+    rest = min(message_bytes - raw_bytes, body_bytes_max)
+    return raw_bytes * raw_factor + rest * JSON_BYTES_FACTOR
+
+
 def parse(message_type: Callable[[], Any], data: bytes) -> Any:
     """`data` as a message. Raises: InvalidRequest if it is none."""
     message = message_type()
@@ -243,7 +250,7 @@ class GrpcReplies:
         pieces += self._own(envelope, prediction_id)
         for index in chosen:
             raw = encode_raw(outputs.slice(index, start, stop))
-            pieces += (b"\x32", _varint(len(raw)), raw)  # field 6, bytes
+            pieces += (b"\x32", varint(len(raw)), raw)  # field 6, bytes
         return b"".join(pieces)
 
     def _own(self, envelope: Envelope, prediction_id: str) -> list[bytes]:
@@ -317,7 +324,7 @@ def stream_reply(reply: bytes) -> bytes:
     Every request has one reply, so each says that it is the final one, as
     clients expect that wait for the last of several.
     """
-    return b"".join((b"\x12", _varint(len(reply) + len(_FINAL)), reply, _FINAL))
+    return b"".join((b"\x12", varint(len(reply) + len(_FINAL)), reply, _FINAL))
 
 
 def stream_error(message: str, id: str) -> bytes:
@@ -337,7 +344,8 @@ def _final() -> bytes:
 _FINAL = _final()
 
 
-def _varint(value: int) -> bytes:
+def varint(value: int) -> bytes:
+    """A number as protobuf writes it."""
     if value < 0x80:
         return bytes((value,))
     out = bytearray()

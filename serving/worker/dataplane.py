@@ -12,6 +12,7 @@ from typing import Protocol
 from serving.core.admission import MESSAGE_OVERHEAD_BYTES, RAW_BYTES_FACTOR, Admission
 from serving.core.datatypes import Array
 from serving.core.errors import DeadlineExceeded, InvalidRequest, ServeError, TooLarge, shown
+from serving.core.grpc_forms import Forms
 from serving.core.json_codec_reply import wants_json_of
 from serving.core.json_template import Templates
 from serving.core.request import Envelope, WantedOutput, check_routing_key
@@ -60,6 +61,7 @@ class DataPlane:
         )
         self.table: RoutingTable[Version] = RoutingTable(0, {})
         self.templates = Templates()
+        self.forms = Forms()
         self.draining = False
         self._clock_ns, self._wall_ns = clock_ns, wall_ns
         self._deadline_ns_max = int(limits.request_s_max * 1e9)

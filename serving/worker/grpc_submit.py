@@ -4,21 +4,24 @@ from eventlog.core.traceparent import parse_traceparent
 from serving.core.admission import message_limit
 from serving.core.errors import ServeError
 from serving.core.grpc_codec import GrpcRequest
+from serving.core.grpc_forms import FormedRequest
 from serving.worker.dataplane import DataPlane
 from serving.worker.grpc_call import TRACE, Call
 from serving.worker.task import Task, Waiter
 
+Request = GrpcRequest | FormedRequest
 
-def parse_request(plane: DataPlane, data: bytes) -> GrpcRequest:
+
+def parse_request(plane: DataPlane, data: bytes) -> Request:
     """Raises: ServeError, which is counted."""
     try:
-        return GrpcRequest(data)
+        return plane.forms.parse(data)
     except ServeError as error:
         plane.count_refused("", "grpc", error)
         raise
 
 
-def submit(plane: DataPlane, request: GrpcRequest, size: int, call: Call, waiter: Waiter) -> Task:
+def submit(plane: DataPlane, request: Request, size: int, call: Call, waiter: Waiter) -> Task:
     """Queue a request. size: of its message. Raises: ServeError, which is counted."""
     try:
         left_ns = call.left_ns()

@@ -20,6 +20,7 @@ from serving.core import binary_codec, relayed_requests
 from serving.core.datatypes import Datatype
 from serving.core.errors import MESSAGE_CHARACTERS_MAX, InvalidRequest, ServeError, TooLarge
 from serving.core.grpc_codec import GrpcRequest
+from serving.core.grpc_forms import FormedRequest, Forms
 from serving.core.inflate import inflate
 from serving.core.json_codec import parse_json
 from serving.core.json_template import Templates
@@ -58,7 +59,7 @@ SIGNATURES = (
 
 
 def _outcome(
-    request: Callable[[], HttpRequest | GrpcRequest | V1Request], signature: Signature
+    request: Callable[[], HttpRequest | GrpcRequest | FormedRequest | V1Request], signature: Signature
 ) -> object:
     """What a request comes to, in a form that can be compared."""
     try:
@@ -102,11 +103,14 @@ def http_infer(data: bytes) -> None:
 
 
 def grpc_message(data: bytes) -> None:
-    """A serialized request; what is read of it can be sent again as raw tensors."""
+    """A serialized request, known or not; what is read of it can be sent again as raw tensors."""
     signature = SIGNATURES[data[0] % len(SIGNATURES)] if data else SIGNATURES[0]
     first = _outcome(lambda: GrpcRequest(data[1:]), signature)
     split = _outcome(lambda: GrpcRequest(data[1:], 0), signature)
     assert split == first, f"where its tensors lie changes what a message means: {split!r}"
+    forms = Forms()
+    for _ in range(3):
+        assert _outcome(lambda: forms.parse(data[1:]), signature) == first
     if not isinstance(first, tuple) or len(first) != 4:
         return
     message = pb.ModelInferRequest.FromString(data[1:])

@@ -1,0 +1,130 @@
+"""A message of a known form means what parsing it in full says."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from protos import inference_pb2 as pb
+from serving.core.datatypes import Datatype
+from serving.core.errors import ServeError
+from serving.core.grpc_codec import GrpcRequest
+from serving.core.grpc_forms import FORMS_MAX, HEAD_BYTES_MAX, FormedRequest, Forms
+from serving.core.signature import Signature, TensorSpec
+
+OUTPUT = TensorSpec("y", Datatype.FP32, (-1,))
+ONE = Signature("m", "1", (TensorSpec("x", Datatype.FP32, (-1, 3)),), (OUTPUT,), 8)
+TWO = Signature(
+    "m",
+    "1",
+    (TensorSpec("a", Datatype.INT64, (-1, 1)), TensorSpec("b", Datatype.FP16, (-1, 2))),
+    (OUTPUT,),
+    8,
+)
+FLAGS = Signature("m", "1", (TensorSpec("x", Datatype.BOOL, (-1, 3)),), (OUTPUT,), 8)
+
+
+def message(inputs, **fields):
+    sent = pb.ModelInferRequest(model_name="m", **fields)
+    for name, array in inputs:
+        wire = {"f4": "FP32", "i8": "INT64", "f2": "FP16", "b1": "BOOL"}[array.dtype.str[1:]]
+        sent.inputs.add(name=name, datatype=wire, shape=array.shape)
+        sent.raw_input_contents.append(array.tobytes())
+    return sent
+
+
+def outcome(request, signature):
+    try:
+        arrays = request().tensors(signature, 8)
+    except ServeError as error:
+        return type(error), error.message
+    return [(array.dtype, array.shape, array.tobytes()) for array in arrays]
+
+
+def row(value=0.0):
+    return message([("x", np.full((1, 3), value, np.float32))]).SerializeToString()
+
+
+def test_the_second_message_of_a_form_is_not_parsed():
+    forms = Forms()
+    assert isinstance(forms.parse(row()), GrpcRequest)
+    for value in (1.0, 2.0, 3.0):
+        request = forms.parse(row(value))
+        assert isinstance(request, FormedRequest)
+        assert (request.model, request.version) == ("m", "")
+        assert request.cost(len(row()), 1000) == GrpcRequest(row()).cost(len(row()), 1000)
+        (array,) = request.tensors(ONE, 8)
+        assert array.tolist() == [[value] * 3]
+        assert array.flags.aligned
+
+
+def test_another_signature_decides_for_itself():
+    forms = Forms()
+    forms.parse(row())
+    assert outcome(lambda: forms.parse(row(1.0)), ONE)[0][1] == (1, 3)
+    _, text = outcome(lambda: forms.parse(row(1.0)), TWO)
+    assert "unexpected inference input 'x'" in text
+    assert outcome(lambda: forms.parse(row(2.0)), ONE)[0][2] == np.float32([2] * 3).tobytes()
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"id": "r"},
+        {"outputs": [pb.ModelInferRequest.InferRequestedOutputTensor(name="y")]},
+        {"parameters": {"timeout": pb.InferParameter(int64_param=1)}},
+    ],
+    ids=["id", "outputs", "parameters"],
+)
+def test_what_says_more_is_parsed_each_time(changed):
+    forms, sent = Forms(), message([("x", np.zeros((1, 3), np.float32))], **changed)
+    for _ in range(3):
+        assert isinstance(forms.parse(sent.SerializeToString()), GrpcRequest)
+
+
+def test_what_is_kept_is_bounded():
+    forms = Forms()
+    for i in range(2 * FORMS_MAX):
+        array = np.zeros((1, 3), np.float32)
+        forms.parse(message([(f"x{i}", array)]).SerializeToString())
+    forms.parse(message([("x" * HEAD_BYTES_MAX, array)]).SerializeToString())
+    kept = [form for _, known in forms._known.values() for form in known]
+    assert len(kept) <= FORMS_MAX
+    assert max(map(len, kept)) <= HEAD_BYTES_MAX
+
+
+@st.composite
+def messages(draw):
+    """Serialized requests that are alike: of few shapes, in parts or in odd orders."""
+    rows = draw(st.integers(1, 2))
+    fill = draw(st.integers(0, 3))
+    if draw(st.booleans()):
+        inputs = [("x", np.full((rows, 3), fill, np.float32))]
+    else:
+        inputs = [
+            ("a", np.full((rows, 1), fill, np.int64)),
+            ("b", np.full((rows, 2), fill, np.float16)),
+        ]
+        if draw(st.booleans()):
+            inputs.reverse()
+    if draw(st.integers(0, 9)) == 0:
+        inputs = [("x", np.full((rows, 3), fill % 2, np.bool_))]
+    data = message(inputs, model_version=draw(st.sampled_from(["", "1"]))).SerializeToString()
+    change = draw(st.integers(0, 9))
+    if change == 0:
+        at = draw(st.integers(0, len(data) - 1))
+        data = data[:at] + bytes((draw(st.integers(0, 255)),)) + data[at + 1 :]
+    elif change == 1:
+        data += pb.ModelInferRequest(model_version="1").SerializeToString()  # behind the tensors
+    elif change == 2:
+        data += pb.ModelInferRequest(raw_input_contents=[b"12"]).SerializeToString()
+    return data
+
+
+@given(st.lists(messages(), min_size=2, max_size=12))
+def test_known_or_not_a_message_means_the_same(sent):
+    forms = Forms()
+    for data in sent * 2:
+        for signature in (ONE, TWO, FLAGS):
+            plain = outcome(lambda data=data: GrpcRequest(data), signature)
+            assert outcome(lambda data=data: forms.parse(data), signature) == plain
