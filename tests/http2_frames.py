@@ -8,8 +8,12 @@ import socket
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
 
 import cffi
+
+from serving.nghttp2 import find
 
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE = range(6)
 PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(6, 10)
@@ -90,98 +94,49 @@ class Answer:
         return None if text is None else int(text)
 
 
-class RawClient:
-    """A connection on which the test says every frame."""
+@cache
+def _inflater() -> tuple[Any, Any]:
+    ffi = cffi.FFI()
+    ffi.cdef(_INFLATER)
+    return ffi, ffi.dlopen(find().path)
 
-    def __init__(
-        self,
-        address: tuple[str, int],
-        settings: Mapping[int, int] | None = None,
-        buffer_bytes: int = 0,
-    ) -> None:
-        """buffer_bytes: of the kernel's, for replies that are not read; 0: as it likes."""
-        self.sock = socket.socket()
-        if buffer_bytes:
-            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer_bytes)
-        self.sock.settimeout(30)
-        self.sock.connect(address)
+
+class Answers:
+    """What a server's bytes say. Raises: AssertionError if they are no frames of a server."""
+
+    def __init__(self) -> None:
         self.answers: dict[int, Answer] = {}
         self.goaways: list[tuple[int, int]] = []  # last stream, error code
-        self.pings: list[bytes] = []  # the server's, not answered
-        self.acks = 0
-        self.closed = False
+        self.pings: list[bytes] = []  # the server's own
+        self.settings = 0  # of the server's own, how many
         self._buffer = b""
-        self._settings = settings or {}
-        ffi = self._ffi = cffi.FFI()
-        ffi.cdef(_INFLATER)
-        self._lib = ffi.dlopen("libnghttp2.so.14")
+        self._ffi, self._lib = _inflater()
+        ffi = self._ffi
         made = ffi.new("void **")
         assert self._lib.nghttp2_hd_inflate_new(made) == 0
         self._inflater = made[0]
 
-    def __enter__(self) -> "RawClient":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.sock.close()
+    def close(self) -> None:
         self._lib.nghttp2_hd_inflate_del(self._inflater)
 
-    def greet(self) -> "RawClient":
-        payload = b"".join(struct.pack(">HI", key, value) for key, value in self._settings.items())
-        self.send(PREFACE + frame(SETTINGS, 0, 0, payload))
-        return self
-
-    def send(self, data: bytes) -> None:
-        """Send what the server still takes; it may hang up meanwhile."""
-        try:
-            self.sock.sendall(data)
-        except (BrokenPipeError, ConnectionResetError):
-            self.closed = True
-
-    def call(self, stream_id: int, body: bytes, **changes: str | None) -> None:
-        path = changes.pop("path", INFER) or ""
-        sent = frame(HEADERS, END_HEADERS, stream_id, block(head(path, **changes)))
-        while len(body) > FRAME_BYTES_MAX:
-            sent += frame(DATA, 0, stream_id, body[:FRAME_BYTES_MAX])
-            body = body[FRAME_BYTES_MAX:]
-        self.send(sent + frame(DATA, END_STREAM, stream_id, body))
-
-    def answer(self, stream_id: int) -> Answer:
-        """The whole answer of a stream."""
-        for _ in self.events():
-            found = self.answers.get(stream_id)
-            if found is not None and (found.ended or found.reset is not None):
-                return found
-        raise AssertionError(f"hung up before stream {stream_id} was answered: {self.goaways}")
-
-    def rest(self) -> None:
-        """Read until the server hangs up."""
-        for _ in self.events():
-            pass
-
-    def events(self) -> Iterator[int]:
-        """The kinds of the frames that come; what they say is noted before."""
-        while True:
-            while len(self._buffer) >= 9:
-                size = int.from_bytes(self._buffer[:3], "big")
-                if len(self._buffer) < 9 + size:
-                    break
-                kind, flags, stream_id = struct.unpack(">BBI", self._buffer[3:9])
-                payload, self._buffer = self._buffer[9 : 9 + size], self._buffer[9 + size :]
-                self._note(kind, flags, stream_id, payload)
-                yield kind
-            try:
-                data = self.sock.recv(65536)
-            except ConnectionResetError:
-                data = b""
-            if not data:
-                self.closed = True
+    def feed(self, data: bytes) -> Iterator[int]:
+        """The kinds of the frames that `data` completes; what they say is noted before."""
+        self._buffer += data
+        while len(self._buffer) >= 9:
+            size = int.from_bytes(self._buffer[:3], "big")
+            assert size <= FRAME_BYTES_MAX
+            if len(self._buffer) < 9 + size:
                 return
-            self._buffer += data
+            kind, flags, stream_id = struct.unpack(">BBI", self._buffer[3:9])
+            payload, self._buffer = self._buffer[9 : 9 + size], self._buffer[9 + size :]
+            self._note(kind, flags, stream_id, payload)
+            yield kind
 
     def _note(self, kind: int, flags: int, stream_id: int, payload: bytes) -> None:
         answer = self.answers.setdefault(stream_id, Answer())
+        assert not answer.ended or kind in {RST_STREAM, WINDOW_UPDATE}, "more than an answer"
         if kind == HEADERS:
+            assert flags & END_HEADERS
             fields = dict(self._inflate(payload))
             if answer.head:
                 answer.trailers = fields
@@ -199,9 +154,7 @@ class RawClient:
         elif kind == PING and not flags & ACK:
             self.pings.append(payload)
         elif kind == SETTINGS and not flags & ACK:
-            self.send(frame(SETTINGS, ACK, 0))
-        elif flags & ACK:
-            self.acks += 1
+            self.settings += 1
 
     def _inflate(self, data: bytes) -> Iterator[tuple[str, str]]:
         ffi, lib = self._ffi, self._lib
@@ -220,3 +173,86 @@ class RawClient:
             if flags[0] & _FINAL:
                 lib.nghttp2_hd_inflate_end_headers(self._inflater)
                 return
+
+
+class RawClient(Answers):
+    """A connection on which the test says every frame; it only acknowledges settings."""
+
+    def __init__(
+        self,
+        address: tuple[str, int],
+        settings: Mapping[int, int] | None = None,
+        buffer_bytes: int = 0,
+    ) -> None:
+        """buffer_bytes: of the kernel's, for replies that are not read; 0: as it likes."""
+        super().__init__()
+        self.sock = socket.socket()
+        if buffer_bytes:
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer_bytes)
+        self.sock.settimeout(30)
+        self.sock.connect(address)
+        self.closed = False
+        self._settings = settings or {}
+
+    def __enter__(self) -> "RawClient":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.sock.close()
+        self.close()
+
+    def greet(self) -> "RawClient":
+        payload = b"".join(struct.pack(">HI", key, value) for key, value in self._settings.items())
+        self.send(PREFACE + frame(SETTINGS, 0, 0, payload))
+        return self
+
+    def send(self, data: bytes) -> None:
+        """Send what the server still takes; it may hang up meanwhile."""
+        try:
+            self.sock.sendall(data)
+        except (BrokenPipeError, ConnectionResetError):
+            self.closed = True
+
+    def call(self, stream_id: int, body: bytes, **changes: str | None) -> None:
+        path = changes.pop("path", INFER) or ""
+        self.send(whole_call(stream_id, body, path, **changes))
+
+    def answer(self, stream_id: int) -> Answer:
+        """The whole answer of a stream."""
+        for _ in self.events():
+            found = self.answers.get(stream_id)
+            if found is not None and (found.ended or found.reset is not None):
+                return found
+        raise AssertionError(f"hung up before stream {stream_id} was answered: {self.goaways}")
+
+    def rest(self) -> None:
+        """Read until the server hangs up."""
+        for _ in self.events():
+            pass
+
+    def events(self) -> Iterator[int]:
+        """The kinds of the frames that come."""
+        data = b""
+        while True:
+            acknowledged = self.settings
+            for kind in self.feed(data):
+                if self.settings > acknowledged:
+                    acknowledged = self.settings
+                    self.send(frame(SETTINGS, ACK, 0))
+                yield kind
+            try:
+                data = self.sock.recv(65536)
+            except ConnectionResetError:
+                data = b""
+            if not data:
+                self.closed = True
+                return
+
+
+def whole_call(stream_id: int, body: bytes, path: str = INFER, **changes: str | None) -> bytes:
+    """The frames of a call."""
+    sent = frame(HEADERS, END_HEADERS, stream_id, block(head(path, **changes)))
+    while len(body) > FRAME_BYTES_MAX:
+        sent += frame(DATA, 0, stream_id, body[:FRAME_BYTES_MAX])
+        body = body[FRAME_BYTES_MAX:]
+    return sent + frame(DATA, END_STREAM, stream_id, body)

@@ -190,9 +190,7 @@ def _typed(
         raise range_error(signature, spec, values) from None
 
 
-def message_cost(
-    message_bytes: int, raw_bytes: int, raw_factor: int, body_bytes_max: int
-) -> int:
+def message_cost(message_bytes: int, raw_bytes: int, raw_factor: int, body_bytes_max: int) -> int:
     """Memory that a message may take until it is answered, in bytes.
 
     raw_bytes: of the tensors, each of which takes `raw_factor`. The rest may grow as

@@ -87,7 +87,7 @@ class _Awaited:
             self._future.set_exception(error)
 
 
-def _awaited(begin: Begin) -> Unary:
+def awaited(begin: Begin) -> Unary:
     async def handler(data: bytes, call: Call) -> bytes:
         future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         withdraw = begin(data, call, _Awaited(future))
@@ -173,7 +173,7 @@ def _hosted(service: Service) -> grpc.GenericRpcHandler:
             for name, handler in service.unary.items()
         },
         **{
-            name: grpc.unary_unary_rpc_method_handler(_unary(_awaited(begin)))
+            name: grpc.unary_unary_rpc_method_handler(_unary(awaited(begin)))
             for name, begin in service.begins.items()
         },
         **{

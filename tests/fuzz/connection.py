@@ -60,7 +60,9 @@ class Plane:
         self._signature = signature
         self.limits, self.templates, self.draining = LIMITS, Templates(), False
         ignore = lambda *_: None  # noqa: E731
-        self.metrics = SimpleNamespace(closed=ignore, connections=SimpleNamespace(set=ignore))
+        self.metrics = SimpleNamespace(
+            closed=ignore, connections_of=lambda _: SimpleNamespace(set=ignore)
+        )
         self.count_refused = ignore
         self.held_bytes = 0
         self.admission = SimpleNamespace(hold_bytes=self._hold, free_bytes=self._free)
@@ -172,17 +174,19 @@ class Gate:
                     break
                 if piece:
                     transport.deliver(piece)
-                    self._pump()
+                    pump()
             connection.connection_lost(None)
-            self._pump()
+            pump()
         assert self.plane.held_bytes == 0, "bytes of the budget are not given back"
         assert not self.http.connections
         return bytes(transport.written)
 
-    @staticmethod
-    def _pump() -> None:
-        async def turn() -> None:
-            for _ in range(PUMPS):
-                await asyncio.sleep(0)
 
-        LOOP.run_until_complete(turn())
+async def turns() -> None:
+    """Let everything go on that can."""
+    for _ in range(PUMPS):
+        await asyncio.sleep(0)
+
+
+def pump() -> None:
+    LOOP.run_until_complete(turns())

@@ -19,9 +19,28 @@ from eventlog.core.marks import end_record, gap_record, heartbeat_record
 from protos import inference_pb2 as pb
 from serving.core.binary_codec import encode_raw
 from serving.core.datatypes import Array, Datatype
+from tests.fuzz.http2 import BEGIN, STREAM, UNARY
 from tests.fuzz.records import SEPARATOR as RECORD_SEPARATOR
 from tests.fuzz.records import TOPIC
 from tests.fuzz.targets import DATATYPES, SEPARATOR, SIGNATURES
+from tests.http2_frames import (
+    CONTINUATION,
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    GOAWAY,
+    HEADERS,
+    PADDED,
+    PING,
+    RST_STREAM,
+    SETTINGS,
+    WINDOW_UPDATE,
+    block,
+    frame,
+    head,
+    message,
+    whole_call,
+)
 
 CORPUS = Path(__file__).with_name("corpus")
 
@@ -185,6 +204,35 @@ def connection_seeds() -> dict[str, bytes]:
     return {name: chosen + b"\x28\0" + stream for name, stream in streams.items()}
 
 
+def http2_seeds() -> dict[str, bytes]:
+    one = message(b"text" * 8)
+    packed = message(gzip.compress(b"text" * 40, mtime=0), 1)
+    opened = frame(HEADERS, END_HEADERS, 1, block(head(STREAM, grpc_accept_encoding="gzip")))
+    long = block([*head(UNARY), ("x-long", "v" * 9000)])
+    streams = {
+        "begin": whole_call(1, one, BEGIN, x_routing_key="k", grpc_timeout="5S"),
+        "unary-packed": whole_call(1, packed, UNARY, grpc_encoding="gzip"),
+        "stream": whole_call(1, one * 3, STREAM, grpc_accept_encoding="deflate"),
+        "refused": whole_call(1, message(b"!no"), BEGIN) + whole_call(3, message(b"!"), STREAM),
+        "parts": opened + frame(DATA, PADDED, 1, b"\2" + one[:3] + b"pp")
+        + frame(DATA, 0, 1, one[3:])
+        + frame(HEADERS, END_HEADERS | END_STREAM, 1, block([("t", "v")])),
+        "cancelled": opened + frame(DATA, 0, 1, one) + frame(RST_STREAM, 0, 1, bytes(3) + b"\x08"),
+        "continued": frame(HEADERS, END_STREAM, 1, block(head(UNARY))[:40])
+        + frame(CONTINUATION, END_HEADERS, 1, block(head(UNARY))[40:]),
+        "window": frame(SETTINGS, 0, 0, b"\0\4\0\0\0\5") + whole_call(1, one, BEGIN)
+        + frame(WINDOW_UPDATE, 0, 1, b"\0\0\0\x40") + frame(WINDOW_UPDATE, 0, 1, bytes(4)),
+        "too-long": whole_call(1, b"\0\0\1\0\0", UNARY) + whole_call(3, one, UNARY),
+        "metadata": frame(HEADERS, END_HEADERS | END_STREAM, 1, long) + whole_call(3, one, BEGIN),
+        "no-grpc": whole_call(1, one, BEGIN, content_type="a/b") + whole_call(3, one, "/no"),
+        "ping-goaway": frame(PING, 0, 0, bytes(8)) + whole_call(1, one, UNARY)
+        + frame(GOAWAY, 0, 0, bytes(8)),
+    }  # fmt: skip
+    return {name: b"\0\0" + sent for name, sent in streams.items()} | {
+        f"{name}-slowly": b"\5\0" + streams[name] for name in ("stream", "parts", "window")
+    }
+
+
 def v1_seeds() -> dict[str, bytes]:
     fp32, text = bytes([DATATYPES.index(Datatype.FP32)]), bytes([DATATYPES.index(Datatype.BYTES)])
     two = bytes([len(SIGNATURES) - 1])
@@ -299,6 +347,7 @@ def log_seeds() -> dict[str, bytes]:
 
 SEEDS = {
     "http_connection": connection_seeds,
+    "http2_connection": http2_seeds,
     "http_infer": http_seeds,
     "grpc_message": grpc_seeds,
     "bytes_tensor": tensor_seeds,

@@ -29,7 +29,9 @@ from serving.core.signature import Signature, TensorSpec, count_rows
 from serving.core.v1_codec import V1Request
 from tests.fuzz.connection import Gate
 from tests.fuzz.files import model_config, model_file
+from tests.fuzz.http2 import World
 from tests.fuzz.records import log_message
+from tests.http2_frames import PREFACE, SETTINGS, frame
 
 TENSORS_MAX = 8
 DEPTH_MAX = 20
@@ -59,7 +61,8 @@ SIGNATURES = (
 
 
 def _outcome(
-    request: Callable[[], HttpRequest | GrpcRequest | FormedRequest | V1Request], signature: Signature
+    request: Callable[[], HttpRequest | GrpcRequest | FormedRequest | V1Request],
+    signature: Signature,
 ) -> object:
     """What a request comes to, in a form that can be compared."""
     try:
@@ -204,6 +207,18 @@ def http_connection(data: bytes) -> None:
     assert pieces == answer, "in pieces it is answered differently"
 
 
+def http2_connection(data: bytes) -> None:
+    """Frames behind the preface; nothing of a call outlives its connection."""
+    if len(data) < 2:
+        return
+    sent = PREFACE + frame(SETTINGS, 0, 0) + data[2:]
+    size = int.from_bytes(data[:2], "little") % (len(sent) + 1) or len(sent)
+    said = World().exchange([sent[at : at + size] for at in range(0, len(sent), size)])
+    for answer in said.answers.values():
+        for fields in (answer.head, answer.trailers):
+            assert fields.get("grpc-message") != "internal error", "a fault of ours"
+
+
 class _Memory:
     """A region that is used inside of its bounds alone."""
 
@@ -297,6 +312,7 @@ TARGETS: Mapping[str, Callable[[bytes], None]] = {
     target.__name__: target
     for target in (
         *(http_infer, http_connection, grpc_message, bytes_tensor, inflated),
+        http2_connection,
         *(v1_predict, relayed_request, shared_memory),
         *(model_file, model_config, log_message),
     )

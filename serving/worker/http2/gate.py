@@ -53,6 +53,11 @@ class Http2Gate:
     def crowded(self) -> bool:
         return len(self.connections) > CROWDED_SHARE * self.plane.limits.connections_max
 
+    @property
+    def idle(self) -> bool:
+        """Whether no call has a task that goes on."""
+        return not self._tasks
+
     def start(self) -> None:
         """Begin to look after deadlines."""
         self._count()

@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from types import SimpleNamespace
 from unittest.mock import MagicMock
 
+import grpc
 import numpy as np
 import pytest
 import uvloop
@@ -21,9 +22,14 @@ from serving.core.log_policy import log_policy
 from serving.core.queue_settings import QueueSettings
 from serving.core.routing import Arm, RoutingTable, make_route
 from serving.core.signature import Signature, TensorSpec
+from serving.nghttp2 import LibraryError, find
 from serving.settings import LimitSettings
 from serving.worker.dataplane import DataPlane
 from serving.worker.grpc_handlers import Handlers
+from serving.worker.grpc_server import awaited
+from serving.worker.http2.binding import Binding
+from serving.worker.http2.connection import Connection as Http2Connection
+from serving.worker.http2.gate import Http2Gate
 from serving.worker.http_gate import HttpGate
 from serving.worker.http_protocol import GatewayProtocol
 from serving.worker.log_shape import LogShape
@@ -32,6 +38,7 @@ from serving.worker.reply_packer import ReplyPacker
 from serving.worker.version import Version
 
 MIB = 2**20
+INFER = "/inference.GRPCInferenceService/ModelInfer"
 SLACK_BYTES = MIB  # of everything that is no tensor
 READ_BYTES = 256_000  # what uvloop reads at once, if it does not read to our buffer
 SIGNATURE = Signature(
@@ -91,13 +98,16 @@ async def gateway():
         packer = ReplyPacker(loop, 0)
         gate = HttpGate(loop, plane, None, packer)
         server = await loop.create_server(lambda: Connection(gate, delivered), "127.0.0.1", 0)
+        handlers = Handlers(plane, MagicMock(), MagicMock())
         try:
             async with asyncio.timeout(WAIT_S):
                 yield SimpleNamespace(
                     port=server.sockets[0].getsockname()[1],
                     session=session,
                     delivered=delivered,
-                    grpc=Handlers(plane, MagicMock(), MagicMock()),
+                    grpc=SimpleNamespace(infer=awaited(handlers.infer)),
+                    begins={INFER.encode(): (handlers.infer, None, None)},
+                    plane=plane,
                     admission=plane.admission,
                 )
             assert plane.admission.bytes == 0
@@ -280,6 +290,49 @@ def test_a_large_message_is_not_held_again_but_to_align_it(aligned):
             await served.grpc.infer(data, CALL)
             copies = 0 if aligned else 1
             assert copies * size <= allocated(before) <= copies * size + SLACK_BYTES
+
+    run(main)
+
+
+@asynccontextmanager
+async def over_nghttp2(served):
+    """A call through the port of the engine, made in a thread by a client written in C."""
+    try:
+        library = find()
+    except LibraryError as error:
+        pytest.skip(str(error))
+    loop = asyncio.get_running_loop()
+    packer = ReplyPacker(loop, 0)
+    gate = Http2Gate(
+        loop, served.plane, Binding(library, 16_384), served.begins, packer, 64 * MIB,
+        packs_replies=False,
+    )  # fmt: skip
+    server = await loop.create_server(lambda: Http2Connection(gate), "127.0.0.1", 0)
+    gate.start()
+    try:
+        with grpc.insecure_channel(f"127.0.0.1:{server.sockets[0].getsockname()[1]}") as channel:
+            method = channel.unary_unary(INFER)
+            yield lambda data: asyncio.to_thread(method, data, timeout=WAIT_S)
+    finally:
+        server.close()
+        gate.stop()
+        await gate.emptied.wait()
+
+
+@pytest.mark.usefixtures("traced")
+@pytest.mark.parametrize("aligned", [True, False])
+def test_a_large_message_over_http2_is_held_once(aligned):
+    async def main():
+        size = 16 * MIB
+        data = grpc_message(values(size), aligned=aligned)
+        async with gateway() as served, over_nghttp2(served) as call:
+            await call(grpc_message(values(400), aligned=True))
+            tracemalloc.reset_peak()
+            before, _ = tracemalloc.get_traced_memory()
+            await call(data)
+            copies = 1 if aligned else 2
+            assert copies * size <= allocated(before) <= copies * size + SLACK_BYTES
+            assert np.array_equal(served.session.batches[-1], values(size))
 
     run(main)
 

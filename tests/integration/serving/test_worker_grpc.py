@@ -22,7 +22,7 @@ from serving.core.grpc_codec import GrpcRequest
 from serving.settings import CompressionSettings, LimitSettings
 from serving.worker.desk import Desk
 from serving.worker.grpc_handlers import Handlers
-from serving.worker.grpc_server import _awaited, _stream, _unary
+from serving.worker.grpc_server import _stream, _unary, awaited
 from tests.integration.serving import onnx_models
 from tests.integration.serving.harness import HOST, eventually
 
@@ -333,7 +333,7 @@ def test_a_waiting_call_does_not_hold_its_parsed_message():
     async def main():
         before = alive()
         data = request_of("m", X).SerializeToString()
-        infer = _awaited(Handlers(Plane(), None, Desk()).infer)
+        infer = awaited(Handlers(Plane(), None, Desk()).infer)
         call = asyncio.create_task(infer(data, Call()))
         await asyncio.sleep(0)
         assert not call.done()
