@@ -29,6 +29,8 @@ from protos import inference_pb2
 PACKAGES = ("onnxruntime", "numpy", "uvicorn", "uvloop", "httptools", "orjson", "pyarrow")
 TOLERANCE = 1e-5
 SETTLE_S = 0.5  # what the log still writes belongs to the requests before
+# Channels, and calls of each at a time: few that are busy, and many that are not.
+GRPC_LOADS = ((4, 16), (64, 1))
 INFER = "/inference.GRPCInferenceService/ModelInfer"
 
 Row = np.ndarray[Any, np.dtype[np.float32]]
@@ -41,6 +43,7 @@ class Setup:
     connections: int = 32
     seconds: int = 5
     rounds: int = 5
+    grpc_engines: tuple[str, ...] = ("auto",)
     server_core: int = 0
     client_core: int = 1
 
@@ -61,7 +64,6 @@ def measure(setup: Setup) -> dict[str, Any]:
         _load(gateway, body, setup, seconds=2, core=wrk_core)  # warm-up
         rounds = [_round(gateway, body, setup, wrk_core) for _ in range(setup.rounds)]
         check_answer(gateway, body, model, row)
-        grpc_rounds = _grpc_rounds(gateway, row, setup, wrk_core)
         rss_mib = usage(gateway.pid).rss_bytes / 2**20
     return {
         "benchmark": "model",
@@ -69,7 +71,7 @@ def measure(setup: Setup) -> dict[str, Any]:
         "setup": asdict(setup) | {"pinned": pinned},
         "median": _medians(rounds),
         "rounds": rounds,
-        "grpc": {"median": _medians(grpc_rounds), "rounds": grpc_rounds} if grpc_rounds else None,
+        "grpc": _grpc(model, row, setup) if h2load.installed() else [],
         "rss_mib": rss_mib,
         "machine": machine(),
     }
@@ -92,12 +94,32 @@ def _medians(rounds: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {key: statistics.median(r[key] for r in rounds) for key in rounds[0]}
 
 
+def _grpc(model: bytes, row: Row, setup: Setup) -> list[dict[str, Any]]:
+    """The same row over gRPC, as raw bytes: each engine, with each of GRPC_LOADS."""
+    pinned = (os.cpu_count() or 1) > 1
+    found = []
+    for engine in setup.grpc_engines:
+        options = ("--grpc-engine", engine)
+        core = setup.server_core if pinned else None
+        with running(model, workers=1, core=core, options=options) as gateway:
+            for channels, calls in GRPC_LOADS:
+                rounds = _grpc_rounds(gateway, row, setup, channels, calls)
+                found.append(
+                    {
+                        "engine": engine,
+                        "channels": channels,
+                        "calls": calls,
+                        "median": _medians(rounds),
+                        "rounds": rounds,
+                    }
+                )
+    return found
+
+
 def _grpc_rounds(
-    gateway: Gateway, row: Row, setup: Setup, core: int | None
+    gateway: Gateway, row: Row, setup: Setup, channels: int, calls: int
 ) -> list[dict[str, float]]:
-    """The same row over gRPC, as raw bytes; none if h2load is not installed."""
-    if not h2load.installed():
-        return []
+    core = setup.client_core if (os.cpu_count() or 1) > 1 else None
     request = inference_pb2.ModelInferRequest(model_name="bench")
     request.inputs.add(name="x", datatype="FP32", shape=row.shape)
     request.raw_input_contents.append(row.tobytes())
@@ -109,7 +131,7 @@ def _grpc_rounds(
     for _ in range(setup.rounds):
         before = usage(gateway.pid).cpu_s
         run = h2load.run(
-            url, message, in_flight=setup.connections, seconds=setup.seconds, core=core,
+            url, message, channels=channels, calls=calls, seconds=setup.seconds, core=core,
             reply_bytes=len(h2load.framed(reply)),
         )  # fmt: skip
         time.sleep(SETTLE_S)

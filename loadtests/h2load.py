@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 INSTALL = "h2load is not installed (Debian: apt-get install nghttp2-client)"
-STREAMS = 8  # calls of one connection at a time
 
 
 class H2loadError(Exception):
@@ -33,11 +32,18 @@ def framed(message: bytes) -> bytes:
 
 
 def run(
-    url: str, message: bytes, *, in_flight: int, seconds: int, core: int | None, reply_bytes: int
+    url: str,
+    message: bytes,
+    *,
+    channels: int,
+    calls: int,
+    seconds: int,
+    core: int | None,
+    reply_bytes: int,
 ) -> Run:
     """Call a unary method as fast as replies come.
 
-    in_flight: calls at a time, over connections of STREAMS each.
+    calls: of each of the channels, which are connections, at a time.
     reply_bytes: of a good reply with its prefix. h2load does not read the status
     of a call, but one that failed has no message, so their bytes tell.
     Raises: H2loadError, also when a single call failed.
@@ -48,8 +54,7 @@ def run(
         body = Path(folder) / "body"
         body.write_bytes(framed(message))
         pin = [] if core is None else ["taskset", "-c", str(core)]
-        connections = max(1, in_flight // STREAMS)
-        command = [*pin, "h2load", f"-c{connections}", f"-m{STREAMS}", f"-D{seconds}"]
+        command = [*pin, "h2load", f"-c{channels}", f"-m{calls}", f"-D{seconds}"]
         headers = ["-H", "content-type: application/grpc", "-H", "te: trailers"]
         done = subprocess.run(
             [*command, "-d", str(body), *headers, url],

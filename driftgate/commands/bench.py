@@ -74,11 +74,11 @@ def run_model(args: argparse.Namespace) -> int:
     from loadtests.bench_model import Setup, measure
     from loadtests.h2load import H2loadError
     from loadtests.wrk import WrkError
+    from serving.grpc_engine import choose_engine
 
+    engines = tuple(dict.fromkeys((choose_engine("auto").name, "grpcio")))
     try:
-        result = measure(
-            Setup(connections=args.connections, seconds=args.seconds, rounds=args.rounds)
-        )
+        result = measure(Setup(args.connections, args.seconds, args.rounds, engines))
     except (WrkError, H2loadError) as error:
         raise CliError("the benchmark did not run", str(error)) from error
     if args.output == "json":
@@ -100,12 +100,15 @@ def _print_model(result: dict[str, Any]) -> None:
     print(f"  requests/s       {median['requests_per_s']:8.0f}")
     print(f"  latency p50      {median['p50_ms']:8.2f} ms")
     print(f"  latency p99      {median['p99_ms']:8.2f} ms")
-    if result["grpc"] is None:
+    if not result["grpc"]:
         print("  gRPC: not measured, for lack of h2load (Debian: apt-get install nghttp2-client)")
-    else:
-        grpc = result["grpc"]["median"]
-        print(f"  gRPC CPU/request {grpc['cpu_us_per_request']:8.1f} µs (raw tensors, h2load)")
-        print(f"  gRPC requests/s  {grpc['requests_per_s']:8.0f}")
+    for load in result["grpc"]:
+        figures, calls = load["median"], load["calls"]
+        print(
+            f"  gRPC on {load['engine']}, {load['channels']} channels with "
+            f"{calls} call{'s' * (calls > 1)} each: {figures['cpu_us_per_request']:.1f} µs, "
+            f"{figures['requests_per_s']:.0f}/s"
+        )
     print(f"  memory           {result['rss_mib']:8.0f} MiB")
 
 

@@ -105,17 +105,15 @@ class ServerCall:
     def begin(self, field_bytes: int) -> None:
         """The head has come. field_bytes: of all of it."""
         fields, gate = self.fields, self._connection.gate
-        if fields.get(b":method") != b"POST":
+        if field_bytes > gate.field_bytes_soft:  # first, since not all fields were kept
+            limit = gate.field_bytes_soft
+            self.fail(TooLarge(f"metadata of {field_bytes} bytes exceeds the limit of {limit}"))
+        elif fields.get(b":method") != b"POST":
             self._finish_http(b"405", (b"allow", b"POST"))
         elif not is_grpc(fields.get(b"content-type", b"")):
             self._finish_http(b"415")
         else:
             try:
-                if field_bytes > gate.field_bytes_soft:
-                    raise TooLarge(
-                        f"metadata of {field_bytes} bytes exceeds the limit of "
-                        f"{gate.field_bytes_soft}"
-                    )
                 self._begin(fields)
             except ServeError as error:
                 self.fail(error)
@@ -178,7 +176,8 @@ class ServerCall:
             self._held += len(chunk)
         self._received += len(chunk)
         for message in reader.feed(chunk):
-            self._release()
+            if self._requests is not None:
+                self._release()
             self._arrived(message)
 
     def _arrived(self, message: bytes) -> None:
@@ -208,6 +207,7 @@ class ServerCall:
     def _dispatch(self, message: bytes) -> None:
         assert self._method is not None
         self._message = None
+        self._release()
         begin, unary, _ = self._method
         if begin is not None:
             try:
@@ -376,9 +376,9 @@ class ServerCall:
 
     def look(self, now: float) -> None:
         """End what has taken too long; called a few times a second."""
-        limits = self._connection.gate.plane.limits
-        if self._unsent:
-            if now - self.moved > limits.body_s:
+        if self._unsent and self._requests is None:
+            # A stream's client may read as slowly as it likes: its handler waits for it.
+            if now - self.moved > self._connection.gate.plane.limits.body_s:
                 self._connection.reset(self.stream_id)
         elif self.finished:
             return

@@ -235,6 +235,8 @@ class Connection(asyncio.BufferedProtocol):
         """Write what the library has to say."""
         binding, lib, session = self.gate.binding, self._lib, self.session
         send, output, buffer = lib.nghttp2_session_mem_send, binding.output, binding.ffi.buffer
+        if self._lingers or self._transport.is_closing():
+            return
         binding.active = self
         while not self._paused and session is not None:
             data = bytearray()

@@ -228,6 +228,13 @@ def test_metadata_has_a_limit(client, extra, status):
     assert client.answer(3).status == 0
 
 
+def test_too_much_metadata_is_told_so_wherever_it_stands(client):
+    fields = head()
+    fields.insert(4, ("x-long", "v" * 9000))
+    client.send(frame(HEADERS, END_HEADERS, 1, block(fields)) + frame(DATA, END_STREAM, 1, BODY))
+    assert client.answer(1).status == 8
+
+
 def test_calls_beyond_the_limit_of_a_connection_are_refused_unserved(client):
     client.send(b"".join(frame(HEADERS, END_HEADERS, 2 * i + 1, block(head())) for i in range(101)))
     assert client.answer(201).reset == 7  # REFUSED_STREAM: safe to try again

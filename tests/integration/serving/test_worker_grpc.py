@@ -19,6 +19,7 @@ from protos import channel_pb2, health_pb2
 from protos import inference_pb2 as pb
 from serving.core.admission import Admission
 from serving.core.grpc_codec import GrpcRequest
+from serving.core.grpc_forms import Forms
 from serving.settings import CompressionSettings, LimitSettings
 from serving.worker.desk import Desk
 from serving.worker.grpc_handlers import Handlers
@@ -321,6 +322,7 @@ def test_a_waiting_call_does_not_hold_its_parsed_message():
     class Plane:
         limits = LimitSettings()
         admission = Admission(1, 2**31, 2**20)
+        forms = Forms()
 
         def infer(self, parse, *_):
             assert isinstance(parse(), GrpcRequest)
