@@ -9,6 +9,7 @@ import numpy as np
 from serving.core import binary_codec, grpc_codec, json_template, known_heads
 from serving.core.json_template import Templates
 from serving.core.known_heads import KnownHeads
+from serving.worker.http2.call import ServerCall
 
 
 def _in_texts(bug: Any) -> None:
@@ -77,6 +78,17 @@ def _cut_off() -> None:
     grpc_codec.split_raw = lambda data: right(data) or right(data + b"!")  # type: ignore[attr-defined]
 
 
+def _kept_budget() -> None:
+    """A call that is given up in the midst of a message keeps what it holds."""
+    right = ServerCall.closed
+
+    def closed(self: ServerCall) -> None:
+        self._held = 0
+        right(self)
+
+    ServerCall.closed = closed  # type: ignore[method-assign]
+
+
 PLANTED = {
     "wrong_error": _wrong_error,
     "hang": _hang,
@@ -85,4 +97,5 @@ PLANTED = {
     "template": _template,
     "head": _head,
     "cut_off": _cut_off,
+    "kept_budget": _kept_budget,
 }

@@ -120,6 +120,7 @@ FOUND = {
     "network": ("bytes_tensor", "crash", "a decoder used the network"),
     "memory": ("bytes_tensor", "crash", "MemoryError"),
     "head": ("http_connection", "crash", "what was seen before is answered differently"),
+    "kept_budget": ("http2_connection", "crash", "bytes of the budget are not given back"),
     "cut_off": ("grpc_message", "crash", "where its tensors lie changes what a message means"),
     "template": ("http_infer", "crash", "a template changes a meaning"),
 }
