@@ -7,6 +7,7 @@ server, OIP_GRPC_URL its gRPC host and port; it must serve the folder that
 
 import ast
 import dataclasses
+import http.client
 import json
 import os
 import subprocess
@@ -27,11 +28,12 @@ CLIENT_S = 120.0
 
 @dataclass(frozen=True)
 class Server:
-    """Where to call, host and port."""
+    """Where to call, host and port. models: those of the suite that it serves."""
 
     http: str
     grpc: str
     is_ours: bool
+    models: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -46,8 +48,9 @@ class Outcome:
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     if "OIP_URL" in os.environ:
-        http = os.environ["OIP_URL"].removeprefix("http://").rstrip("/")
-        yield Server(http, os.environ["OIP_GRPC_URL"], is_ours=False)
+        address = os.environ["OIP_URL"].removeprefix("http://").rstrip("/")
+        models = frozenset(graphs.models()) & _listed(address)
+        yield Server(address, os.environ["OIP_GRPC_URL"], is_ours=False, models=models)
         return
     folder = tmp_path_factory.mktemp("conformance")
     graphs.write_repository(folder / "models")
@@ -79,8 +82,19 @@ def _announced(process: "subprocess.Popen[str]", log: Path) -> Server:
     for line in process.stdout:
         if line.startswith("ready "):
             places = dict(word.split("=", 1) for word in line.split()[1:])
-            return Server(places["http"].removeprefix("http://"), places["grpc"], is_ours=True)
+            address = places["http"].removeprefix("http://")
+            models = frozenset(graphs.models())
+            return Server(address, places["grpc"], is_ours=True, models=models)
     pytest.fail(f"the gateway did not start: {log.read_text()[-2000:]}")
+
+
+def _listed(address: str) -> set[str]:
+    """The models of another server: some cannot have all (Triton has no rank 0)."""
+    connection = http.client.HTTPConnection(address, timeout=START_S)
+    connection.request("POST", "/v2/repository/index", b"{}")
+    index = json.loads(connection.getresponse().read())
+    connection.close()
+    return {model["name"] for model in index}
 
 
 @pytest.fixture(scope="session")
@@ -114,8 +128,8 @@ def checks_of(script: str) -> list[str]:
 
 
 def served(cases: list[wire.Case], server: Server) -> list[wire.Case]:
-    """What a server can be asked: Triton's models have no tensors of rank 0."""
-    return [case for case in cases if server.is_ours or not case.model.startswith("scalar")]
+    """What a server can be asked."""
+    return [case for case in cases if case.model in server.models]
 
 
 def expected_names(cases: list[wire.Case], server: Server, datatype: str) -> list[str]:

@@ -1,10 +1,12 @@
 """The models of the suite: small ONNX graphs in a Triton repository.
 
-    python tests/conformance/graphs.py FOLDER
+    python tests/conformance/graphs.py FOLDER [--python-backend]
 
-writes them for another server, which must then serve that folder.
+writes them for another server, which must then serve that folder. With the flag a
+Triton without its ONNX Runtime backend can: each model is run by `python_backend.py`.
 """
 
+import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -169,14 +171,24 @@ def models() -> dict[str, Model]:
     return found
 
 
-def write_repository(folder: Path) -> None:
-    """`NAME/config.pbtxt` and `NAME/1/model.onnx` of every model."""
+def write_repository(folder: Path, *, python_backend: bool = False) -> None:
+    """`NAME/config.pbtxt` and `NAME/1/model.onnx` of every model.
+
+    Left out with python_backend: BF16, which numpy has not, and tensors of rank 0.
+    """
     for name, model in models().items():
+        config = model.config(name)
+        if python_backend:
+            if name.startswith("scalar") or name.endswith("BF16"):
+                continue
+            config = config.replace('platform: "onnxruntime_onnx"', 'backend: "python"')
         version = folder / name / "1"
         version.mkdir(parents=True)
         (version / "model.onnx").write_bytes(model.graph())
-        (folder / name / "config.pbtxt").write_text(model.config(name))
+        (folder / name / "config.pbtxt").write_text(config)
+        if python_backend:
+            shutil.copy(Path(__file__).parent / "python_backend.py", version / "model.py")
 
 
 if __name__ == "__main__":
-    write_repository(Path(sys.argv[1]))
+    write_repository(Path(sys.argv[1]), python_backend="--python-backend" in sys.argv[2:])

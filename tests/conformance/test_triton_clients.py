@@ -25,9 +25,12 @@ TENSORS = [
 def test_every_tensor_arrives_and_returns_as_the_runtime_has_it(
     run_client: RunClient, server: Server, kind: str, form: str, datatype: str
 ) -> None:
+    expected = expected_names(cases.table(), server, datatype)
+    if not expected:
+        pytest.skip(f"the server has no model of {datatype}")
     outcomes = run_client(sys.executable, SCRIPT, kind)[f"{form} {datatype}"]
     assert {outcome.name: outcome.error for outcome in outcomes if outcome.error} == {}
-    assert [outcome.name for outcome in outcomes] == expected_names(cases.table(), server, datatype)
+    assert [outcome.name for outcome in outcomes] == expected
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -114,8 +114,10 @@ def infer(case, *, binary=True, **options):
 def run_case(case, inputs_binary, outputs_binary):
     outputs = wanted(case.outputs, binary=outputs_binary)
     result = infer(case, binary=inputs_binary, outputs=outputs)
-    # Alone on the server, a request has the batch shape that the reference had.
-    expect(result, case, exact=case.exact)
+    # Alone on the server, a request has the batch shape that the reference had. Triton
+    # writes doubles in JSON that differ in the last digit.
+    rounds = not OURS and case.datatype == "FP64" and not (inputs_binary and outputs_binary)
+    expect(result, case, exact=case.exact and not rounds)
 
 
 def case_named(name, datatype="FP32"):
@@ -203,6 +205,9 @@ def check_models_describe_themselves():
                     for x in described.outputs
                 ],
             }
+
+        if not OURS:
+            described["platform"] = "onnxruntime_onnx"  # Triton's Python backend is another
 
         def tensor(name, *shape):
             return {"name": name, "datatype": "INT16", "shape": [-1, *shape]}
@@ -314,8 +319,12 @@ def check_bytes_that_do_not_fill_the_shape_are_refused():
 
 
 def check_an_output_twice_is_refused():
-    _, said = infer_refusal("one_FP32", {"x": floats(1, 3)}, outputs=wanted(["y", "y"]))
-    assert "output 'y' already exists in request" in said, said
+    inputs = tensors_in({"x": floats(1, 3)})
+    refused = attempt(client.infer, "one_FP32", inputs, outputs=wanted(["y", "y"]))
+    if refused is None and not OURS:
+        return  # Triton 2.51 answers it once, later ones refuse
+    assert refused is not None, "the call was not refused"
+    assert "output 'y' already exists in request" in refused[1], refused
 
 
 def check_a_row_that_cannot_run_is_the_callers_own_trouble():
