@@ -109,19 +109,25 @@ def test_a_message_of_many_frames_comes_back(go):
         ("Nothing", b"", {}, "Unimplemented", ""),
         ("ModelInfer", bytes(400_000), {}, "ResourceExhausted", ""),
         ("ModelInfer", bytes(4_000_000), {"gzip": True}, "ResourceExhausted", ""),
-        ("ModelInfer", request_of("identity", X), {"metadata": {"k": "v" * 12_000}},
-         "ResourceExhausted", ""),
         ("ModelInfer", request_of("slow", np.float32([[1.0]])), {"timeout_ms": 1},
          "DeadlineExceeded", ""),
         ("ModelInfer", request_of("slow", np.float32([[1.0]])), {"cancel_ms": 1}, "Canceled", ""),
     ],
-    ids=range(8),
+    ids=range(7),
 )  # fmt: skip
 def test_errors_are_statuses(go, method, message, more, code, text):
     codes, _, error = go.do("unary", SERVICE + method, message, **more)
     assert codes == {code: 1}
     assert text in error
     assert go.do("unary", SERVICE + "ModelInfer", request_of("identity", X))[0] == {"OK": 1}
+
+
+def test_too_much_metadata_is_refused_before_the_call(go, engine):
+    if engine == "grpcio":
+        pytest.skip("between its soft and its hard limit grpcio refuses at random")
+    more = {"metadata": {"k": "v" * 12_000}}
+    codes, _, _ = go.do("unary", SERVICE + "ModelInfer", request_of("identity", X), **more)
+    assert codes == {"ResourceExhausted": 1}
 
 
 @pytest.mark.parametrize("packed", [False, True])
