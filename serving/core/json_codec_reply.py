@@ -63,15 +63,17 @@ class BatchOutputs:
 class JsonReplies:
     """Encodes the replies of one version."""
 
-    __slots__ = ("_digest", "_heads", "_name", "_open", "_signature")
+    __slots__ = ("_all", "_blob_heads", "_digest", "_heads", "_name", "_open", "_signature")
 
     def __init__(self, signature: Signature, digest: str) -> None:
         self._signature = signature
         self._digest = digest
+        self._all = [WantedOutput(index) for index in range(len(signature.outputs))]
         model, version = orjson.dumps(signature.model), orjson.dumps(signature.version)
         self._name = b'"model_name":%b,"model_version":%b' % (model, version)
         self._open = b'{%b,"parameters":{"prediction_id":"' % self._name
         self._heads: dict[tuple[int, tuple[int, ...]], bytes] = {}
+        self._blob_heads: dict[tuple[int, tuple[int, ...], int], bytes] = {}
 
     def encode(
         self,
@@ -84,8 +86,8 @@ class JsonReplies:
     ) -> tuple[bytes, int]:
         """Body of a reply, and the length of its JSON part (0: there is no other)."""
         plain = not wanted and not envelope.binary_outputs
-        if plain and prediction_id and not envelope.id and not envelope.details:
-            if stop - start == 1:
+        if prediction_id and not envelope.id and not envelope.details:
+            if plain and stop - start == 1:
                 tails = outputs.row_tails or self._tails(outputs)
                 return b"".join((self._open, prediction_id.encode(), tails[start])), 0
             pieces = [self._open, prediction_id.encode(), b'"},"outputs":[']
@@ -136,6 +138,16 @@ class JsonReplies:
             head = self._heads[index, shape] = self._describe(index, shape) + b',"data":['
         return head
 
+    def _blob_head(self, index: int, shape: tuple[int, ...], size: int) -> bytes:
+        """An output object whose elements stand behind the JSON, `size` bytes of them."""
+        head = self._blob_heads.get((index, shape, size))
+        if head is None:
+            if len(self._blob_heads) >= _HEADS_MAX:
+                self._blob_heads.clear()
+            said = b',"parameters":{"binary_data_size":%d}}' % size
+            head = self._blob_heads[index, shape, size] = self._describe(index, shape) + said
+        return head
+
     def _describe(self, index: int, shape: tuple[int, ...]) -> bytes:
         spec = self._signature.outputs[index]
         described = {"name": spec.name, "datatype": spec.datatype.wire, "shape": shape}
@@ -152,7 +164,7 @@ class JsonReplies:
     ) -> tuple[bytes, int]:
         blobs: list[bytes] = []
         entries: list[bytes] = []
-        for want in wanted or [WantedOutput(i) for i in range(len(outputs.arrays))]:
+        for want in wanted or self._all:
             shape = outputs.shape(want.index, stop - start)
             if want.place is not None:
                 blob = encode_raw(outputs.slice(want.index, start, stop))
@@ -162,8 +174,7 @@ class JsonReplies:
                 entries.append(self._describe(want.index, shape) + b',"parameters":' + said + b"}")
             elif envelope.binary_outputs if want.binary is None else want.binary:
                 blob = encode_raw(outputs.slice(want.index, start, stop))
-                size = b',"parameters":{"binary_data_size":%d}}' % len(blob)
-                entries.append(self._describe(want.index, shape) + size)
+                entries.append(self._blob_head(want.index, shape, len(blob)))
                 blobs.append(blob)
             else:
                 text = outputs.text(want.index, start, stop)

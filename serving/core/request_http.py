@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from serving.core.binary_codec import BlobReader, decode_raw, raw_request_input, split_body
+from serving.core.binary_forms import BinaryForm, BinaryForms, Bound
 from serving.core.body import Blob
 from serving.core.datatypes import Array
 from serving.core.errors import InvalidRequest, shown
@@ -34,7 +35,8 @@ RAW_ENVELOPE = Envelope(binary_outputs=True)
 class HttpRequest:
     """A parsed body, not yet bound to a version's signature."""
 
-    __slots__ = ("_blob", "_data", "_document", "_source", "_template", "envelope", "shared_bytes")
+    __slots__ = ("_blob", "_data", "_document", "_form", "_source", "_template", "_wanted",
+                 "envelope", "shared_bytes")  # fmt: skip
 
     def __init__(
         self,
@@ -42,16 +44,19 @@ class HttpRequest:
         header_length: str | None,
         depth_max: int,
         templates: Templates | None = None,
+        forms: BinaryForms | None = None,
     ) -> None:
-        """Parse; with `templates` only what is new in it. Raises: InvalidRequest."""
+        """Parse; with `templates` and `forms` only what is new in it. Raises: InvalidRequest."""
         self._template: Template | None = None
+        self._form: BinaryForm | None = None
+        self._wanted: tuple[Signature, tuple[WantedOutput, ...]] | None = None
         self.shared_bytes = 0
         self._document: Mapping[str, Any] | None = None
         self._blob = _NO_BLOB
         if header_length is not None:
             text, self._blob = split_body(body, header_length)
             if text:
-                self._parse(text, depth_max)
+                self._parse_binary(text, depth_max, forms)
             else:
                 self.envelope = RAW_ENVELOPE
             return
@@ -66,6 +71,26 @@ class HttpRequest:
         self._parse(text, depth_max)
         if templates is not None and self._document is not None:
             templates.learn(text, self._document)
+
+    def _parse_binary(self, text: bytes, depth_max: int, forms: BinaryForms | None) -> None:
+        form = None if forms is None else forms.match(text)
+        if form is not None:
+            self._form, self._document, self.envelope = form, form.document, form.envelope
+            return
+        self._parse(text, depth_max)
+        if forms is not None and self._document is not None:
+            self._form = forms.learn(text, self._document, self.envelope)
+
+    def _bound(self, signature: Signature) -> Bound | None:
+        """What the form of this very body came to before."""
+        bound = None if self._form is None else self._form.bound
+        if (
+            bound is None
+            or bound.signature is not signature
+            or bound.tensor_bytes != len(self._blob)
+        ):
+            return None
+        return bound
 
     def _parse(self, text: bytes, depth_max: int) -> None:
         document = parse_json(text, depth_max)
@@ -90,7 +115,12 @@ class HttpRequest:
             self._parse_in_full()
         if self._document is None:
             return ()
-        return wanted_outputs(signature, self._document.get("outputs"), find)
+        known = self._bound(signature)
+        if known is not None:
+            return known.wanted
+        wanted = wanted_outputs(signature, self._document.get("outputs"), find)
+        self._wanted = signature, wanted
+        return wanted
 
     def tensors(
         self, signature: Signature, tensors_max: int, find: FindRegion = no_region
@@ -108,6 +138,9 @@ class HttpRequest:
         if self._document is None:
             shape, count = raw_request_input(signature, self._blob)
             return [decode_raw(signature, signature.inputs[0], self._blob, shape, count)]
+        known = self._bound(signature)
+        if known is not None and len(known.pieces) <= tensors_max:
+            return known.tensors(self._blob)
         entries = self._document.get("inputs")
         if type(entries) is not list:
             raise InvalidRequest(
@@ -122,6 +155,8 @@ class HttpRequest:
         source = _Source(BlobReader(self._blob, signature.model), find)
         arrays = _bind(signature, entries, source)
         self.shared_bytes = source.shared_bytes
+        if self._form is not None and self._wanted is not None and self._wanted[0] is signature:
+            self._form.bind(signature, self._wanted[1], arrays)
         return arrays
 
     def _parse_in_full(self) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from serving.core.admission import MESSAGE_OVERHEAD_BYTES, RAW_BYTES_FACTOR, Admission
+from serving.core.binary_forms import BinaryForms
 from serving.core.datatypes import Array
 from serving.core.errors import DeadlineExceeded, InvalidRequest, ServeError, TooLarge, shown
 from serving.core.grpc_forms import Forms
@@ -61,6 +62,7 @@ class DataPlane:
         )
         self.table: RoutingTable[Version] = RoutingTable(0, {})
         self.templates = Templates()
+        self.binary_forms = BinaryForms()
         self.forms = Forms()
         self.draining = False
         self._clock_ns, self._wall_ns = clock_ns, wall_ns

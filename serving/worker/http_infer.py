@@ -204,6 +204,7 @@ class Exchange:
                     head.header_length,
                     plane.limits.json_depth_max,
                     plane.templates,
+                    plane.binary_forms,
                 ),
                 self.target[0],
                 self.target[1],

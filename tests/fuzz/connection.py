@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
+from serving.core.binary_forms import BinaryForms
 from serving.core.errors import InvalidRequest
 from serving.core.json_template import Templates
 from serving.core.signature import Signature
@@ -58,7 +59,8 @@ class Plane:
 
     def __init__(self, signature: Signature) -> None:
         self._signature = signature
-        self.limits, self.templates, self.draining = LIMITS, Templates(), False
+        self.limits, self.draining = LIMITS, False
+        self.templates, self.binary_forms = Templates(), BinaryForms()
         ignore = lambda *_: None  # noqa: E731
         self.metrics = SimpleNamespace(
             closed=ignore, connections_of=lambda _: SimpleNamespace(set=ignore)

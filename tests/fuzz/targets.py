@@ -17,6 +17,7 @@ from dataclasses import replace
 
 from protos import inference_pb2 as pb
 from serving.core import binary_codec, relayed_requests
+from serving.core.binary_forms import BinaryForms
 from serving.core.datatypes import Datatype
 from serving.core.errors import MESSAGE_CHARACTERS_MAX, InvalidRequest, ServeError, TooLarge
 from serving.core.grpc_codec import GrpcRequest
@@ -93,7 +94,12 @@ def http_infer(data: bytes) -> None:
     form, bodies = data[1:2], data[2:]
     if form == b"h":  # a header length, and the body that it is about
         length, _, body = bodies.partition(b"\n")
-        _outcome(lambda: HttpRequest(body, length.decode("latin-1"), DEPTH_MAX), signature)
+        text = length.decode("latin-1")
+        alone = _outcome(lambda: HttpRequest(body, text, DEPTH_MAX), signature)
+        forms = BinaryForms()
+        for _ in range(3):
+            after = _outcome(lambda: HttpRequest(body, text, DEPTH_MAX, None, forms), signature)
+            assert alone == after, f"a form changes a meaning: {alone!r}, {after!r}"
         return
     if form == b"r":
         _outcome(lambda: HttpRequest(bodies, "0", DEPTH_MAX), signature)

@@ -70,6 +70,10 @@ class Connection(GatewayProtocol):
         super().__init__(gate)
         self._delivered = delivered
 
+    @property
+    def waits_for_one_byte(self):
+        return self._exchange is not None and self._exchange.missing == 1
+
     def data_received(self, data):
         self._delivered.append(data)
         super().data_received(data)
@@ -105,6 +109,7 @@ async def gateway():
                     port=server.sockets[0].getsockname()[1],
                     session=session,
                     delivered=delivered,
+                    connections=gate.connections,
                     grpc=SimpleNamespace(infer=awaited(handlers.infer)),
                     begins={INFER.encode(): (handlers.infer, None, None)},
                     plane=plane,
@@ -356,6 +361,8 @@ def test_requests_that_run_together_are_copied_once_into_their_batch(protocol):
             else:
                 for client in clients:
                     await asyncio.to_thread(client.send, most)
+                while not all(c.waits_for_one_byte for c in served.connections):  # noqa: ASYNC110
+                    await asyncio.sleep(0.001)
                 for client in clients:  # while the loop waits, so that it sees them together
                     client.send(last)
                 await asyncio.gather(*[client.post() for client in clients])
