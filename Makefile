@@ -6,8 +6,9 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PYTEST := $(BIN)/python -m pytest
 CLIENTS := .venv-clients
+PEERS := .venv-peers
 
-.PHONY: help setup demo up test test-ci check bench locks clean
+.PHONY: help setup demo up test test-ci check bench bench-peers locks clean
 
 help:
 	@echo "make demo     the whole story on real data: serve, drift, roll back, retrain"
@@ -15,6 +16,7 @@ help:
 	@echo "make test     every check and every test a change must pass"
 	@echo "make test-ci  what is too long or too heavy for a first run"
 	@echo "make bench    cost per request and rows per second on this machine"
+	@echo "make bench-peers   cost per request beside Triton, MLServer, KServe, LitServe, BentoML"
 	@echo "make check    formatting, types and import layers"
 
 $(VENV)/bin/python:
@@ -60,6 +62,15 @@ bench: $(VENV)/.demo
 	$(BIN)/driftgate bench model
 	$(BIN)/driftgate bench log
 
+# Each server has requirements that no other can live with.
+$(PEERS)/%/.made: requirements/peers/%.lock
+	$(PYTHON) -m venv --clear $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
+bench-peers: $(VENV)/.demo $(patsubst requirements/%.lock,.venv-%/.made,$(wildcard requirements/peers/*.lock))
+	$(BIN)/driftgate bench peers --envs $(PEERS)
+
 # Needs uv; rewrites every lock.
 COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-annotate --no-header
@@ -71,6 +82,10 @@ locks:
 	printf '%s\n' "kserve>=0.21,<0.22" "tritonclient[grpc,http]>=2.73" | \
 		$(COMPILE) - -o requirements/clients.lock
 	echo "setuptools>=77" | $(COMPILE) - -o requirements/build.lock
+	for peer in "nvidia-pytriton>=0.7,<0.8=triton" "mlserver>=1.7,<1.8=mlserver" \
+		"kserve>=0.21,<0.22=kserve" "litserve>=0.2.19,<0.3=litserve" "bentoml>=1.4.40,<1.5=bentoml"; do \
+		printf '%s\n' "$${peer%=*}" "onnxruntime>=1.28" | \
+			$(COMPILE) - -o "requirements/peers/$${peer##*=}.lock"; done
 
 clean:
-	rm -rf $(VENV) $(CLIENTS) .driftgate demo-report
+	rm -rf $(VENV) $(CLIENTS) $(PEERS) .driftgate demo-report

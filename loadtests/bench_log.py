@@ -29,12 +29,13 @@ import numpy as np
 
 from loadtests import wrk
 from loadtests.bench_load import p99
-from loadtests.bench_model import SETTLE_S, machine
+from loadtests.bench_model import machine
 from loadtests.gateway import Gateway, free_ports, running
 from loadtests.intervals import interval, ratio
 from loadtests.model import FEATURES, mlp
 from loadtests.pace import Paced, http_request, pace
 from loadtests.process_tree import usage
+from loadtests.rounds import SETTLE_S, http_round
 
 PER_S = 1000.0
 PATIENCE_S = 180.0
@@ -125,18 +126,14 @@ def _cost(setup: Setup) -> dict[str, Any]:
 
 
 def _round(gateway: Gateway, setup: Setup, model: str) -> dict[str, float]:
-    before = usage(gateway.pid).cpu_s
-    run = _load(gateway, setup, model)
-    time.sleep(SETTLE_S)  # what the log still writes belongs to it
-    cpu_s = usage(gateway.pid).cpu_s - before
-    return {
-        "cpu_us_per_request": cpu_s / run.requests * 1e6,
-        "requests_per_s": run.requests_per_s,
-    }
+    return http_round(
+        gateway.pid, f"{gateway.url}/v2/models/{model}/infer", body(), wrk.JSON,
+        connections=setup.connections, seconds=setup.seconds, core=setup.core(setup.client_core),
+    )  # fmt: skip
 
 
-def _load(gateway: Gateway, setup: Setup, model: str = "bench") -> wrk.Run:
-    url = f"{gateway.url}/v2/models/{model}/infer"
+def _load(gateway: Gateway, setup: Setup) -> wrk.Run:
+    url = f"{gateway.url}/v2/models/bench/infer"
     return wrk.run(
         url, body(), connections=setup.connections, seconds=setup.seconds,
         core=setup.core(setup.client_core),

@@ -1,18 +1,12 @@
-"""Cost per request: one worker on one core, wrk on another, everything switched on.
-
-CPU per request is user + system time of the whole process tree (supervisor and
-worker) over the requests answered: it is steadier than throughput, which the
-client's core bounds too.
-"""
+"""Cost per request: one worker on one core, wrk on another, everything switched on."""
 
 import http.client
 import json
 import os
 import platform
-import statistics
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -24,11 +18,11 @@ from loadtests import h2load, wrk
 from loadtests.gateway import Gateway, running
 from loadtests.model import FEATURES, mlp
 from loadtests.process_tree import usage
+from loadtests.rounds import grpc_round, http_round, medians
 from protos import inference_pb2
 
 PACKAGES = ("onnxruntime", "numpy", "uvicorn", "uvloop", "httptools", "orjson", "pyarrow")
 TOLERANCE = 1e-5
-SETTLE_S = 0.5  # what the log still writes belongs to the requests before
 # Channels, and calls of each at a time: few that are busy, and many that are not.
 GRPC_LOADS = ((4, 16), (64, 1))
 INFER = "/inference.GRPCInferenceService/ModelInfer"
@@ -61,37 +55,24 @@ def measure(setup: Setup) -> dict[str, Any]:
     with running(model, workers=1, core=setup.server_core if pinned else None) as gateway:
         check_answer(gateway, body, model, row)
         wrk_core = setup.client_core if pinned else None
-        _load(gateway, body, setup, seconds=2, core=wrk_core)  # warm-up
-        rounds = [_round(gateway, body, setup, wrk_core) for _ in range(setup.rounds)]
+        load = partial(
+            http_round, gateway.pid, f"{gateway.url}/v2/models/bench/infer", body, wrk.JSON,
+            connections=setup.connections, core=wrk_core,
+        )  # fmt: skip
+        load(seconds=2)  # warm-up
+        rounds = [load(seconds=setup.seconds) for _ in range(setup.rounds)]
         check_answer(gateway, body, model, row)
         rss_mib = usage(gateway.pid).rss_bytes / 2**20
     return {
         "benchmark": "model",
         "what": "HTTP JSON, 1 row of 30 FP32 features a request; log and metrics on",
         "setup": asdict(setup) | {"pinned": pinned},
-        "median": _medians(rounds),
+        "median": medians(rounds),
         "rounds": rounds,
         "grpc": _grpc(model, row, setup) if h2load.installed() else [],
         "rss_mib": rss_mib,
         "machine": machine(),
     }
-
-
-def _round(gateway: Gateway, body: bytes, setup: Setup, core: int | None) -> dict[str, float]:
-    before = usage(gateway.pid).cpu_s
-    run = _load(gateway, body, setup, seconds=setup.seconds, core=core)
-    time.sleep(SETTLE_S)
-    cpu_s = usage(gateway.pid).cpu_s - before
-    return {
-        "cpu_us_per_request": cpu_s / run.requests * 1e6,
-        "requests_per_s": run.requests_per_s,
-        "p50_ms": run.p50_ms,
-        "p99_ms": run.p99_ms,
-    }
-
-
-def _medians(rounds: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    return {key: statistics.median(r[key] for r in rounds) for key in rounds[0]}
 
 
 def _grpc(model: bytes, row: Row, setup: Setup) -> list[dict[str, Any]]:
@@ -109,7 +90,7 @@ def _grpc(model: bytes, row: Row, setup: Setup) -> list[dict[str, Any]]:
                         "engine": engine,
                         "channels": channels,
                         "calls": calls,
-                        "median": _medians(rounds),
+                        "median": medians(rounds),
                         "rounds": rounds,
                     }
                 )
@@ -127,29 +108,13 @@ def _grpc_rounds(
     with grpc.insecure_channel(f"127.0.0.1:{gateway.grpc_port}") as channel:
         reply: bytes = channel.unary_unary(INFER)(message, timeout=10)
     url = f"http://127.0.0.1:{gateway.grpc_port}{INFER}"
-    rounds = []
-    for _ in range(setup.rounds):
-        before = usage(gateway.pid).cpu_s
-        run = h2load.run(
-            url, message, channels=channels, calls=calls, seconds=setup.seconds, core=core,
-            reply_bytes=len(h2load.framed(reply)),
-        )  # fmt: skip
-        time.sleep(SETTLE_S)
-        cpu_s = usage(gateway.pid).cpu_s - before
-        rounds.append(
-            {
-                "cpu_us_per_request": cpu_s / run.requests * 1e6,
-                "requests_per_s": run.requests_per_s,
-            }
+    return [
+        grpc_round(
+            gateway.pid, url, message, reply_bytes=len(reply),
+            channels=channels, calls=calls, seconds=setup.seconds, core=core,
         )
-    return rounds
-
-
-def _load(
-    gateway: Gateway, body: bytes, setup: Setup, *, seconds: int, core: int | None
-) -> wrk.Run:
-    url = f"{gateway.url}/v2/models/bench/infer"
-    return wrk.run(url, body, connections=setup.connections, seconds=seconds, core=core)
+        for _ in range(setup.rounds)
+    ]  # fmt: skip
 
 
 def check_answer(gateway: Gateway, body: bytes, model: bytes, row: Row) -> None:

@@ -7,7 +7,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -103,12 +103,10 @@ def _await(port: int, process: "subprocess.Popen[bytes]", method: str, path: str
     while time.monotonic() < deadline:
         if process.poll() is not None:
             raise RuntimeError(f"the gateway ended with {process.returncode} before it was ready")
-        try:
-            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        with closing(connection), suppress(OSError):
             connection.request(method, path, b"{}" if method == "POST" else None)
             if connection.getresponse().status == 200:
                 return
-        except OSError:
-            pass
         time.sleep(0.05)
     raise TimeoutError(f"the gateway was not ready within {READY_S:.0f} s")

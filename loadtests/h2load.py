@@ -8,6 +8,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+PREFIX_BYTES = 5  # of a message: whether it is packed, and its length
 INSTALL = "h2load is not installed (Debian: apt-get install nghttp2-client)"
 
 

@@ -31,6 +31,12 @@ def usage(root: int) -> Usage:
     return Usage(cpu_s, rss_bytes)
 
 
+def own_cpu_s(pid: int) -> float:
+    """User + system seconds of one process alone; 0 once it is gone."""
+    fields = _stat(pid)
+    return 0.0 if fields is None else sum(int(field) for field in fields[11:13]) / TICKS_PER_S
+
+
 def _children() -> dict[int, list[int]]:
     found: dict[int, list[int]] = {}
     for entry in Path("/proc").iterdir():

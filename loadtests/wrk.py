@@ -4,9 +4,12 @@ import re
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
+JSON: Mapping[str, str] = MappingProxyType({"Content-Type": "application/json"})
 UNITS_MS = {"us": 0.001, "ms": 1.0, "s": 1000.0, "m": 60_000.0}
 
 
@@ -26,7 +29,15 @@ class Run:
         return self.requests / self.seconds
 
 
-def run(url: str, body: bytes, *, connections: int, seconds: int, core: int | None) -> Run:
+def run(
+    url: str,
+    body: bytes,
+    headers: Mapping[str, str] = JSON,
+    *,
+    connections: int,
+    seconds: int,
+    core: int | None,
+) -> Run:
     """POST `body` to `url` from `connections` connections, as fast as replies come.
 
     Raises: WrkError, also when a single reply was not 2xx.
@@ -39,7 +50,7 @@ def run(url: str, body: bytes, *, connections: int, seconds: int, core: int | No
         script.write_text(
             f'local file = io.open("{folder}/body", "rb")\n'
             'wrk.method = "POST"\nwrk.body = file:read("*a")\nfile:close()\n'
-            'wrk.headers["Content-Type"] = "application/json"\n'
+            + "".join(f'wrk.headers["{name}"] = "{value}"\n' for name, value in headers.items())
         )
         pin = [] if core is None else ["taskset", "-c", str(core)]
         command = [*pin, "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency"]
@@ -69,5 +80,5 @@ def parse(text: str) -> Run:
 def _percentile(text: str, percent: int) -> float:
     found = re.search(rf"^\s+{percent}%\s+([\d.]+)(us|ms|s|m)$", text, re.MULTILINE)
     if found is None:
-        raise WrkError(f"wrk's report has no {percent} % line")
+        raise WrkError(f"wrk's report has no {percent} % line: {text[-600:]}")
     return float(found.group(1)) * UNITS_MS[found.group(2)]

@@ -1,8 +1,9 @@
-"""`driftgate bench model|log|load`: what a request costs, a monitor takes, a load disturbs."""
+"""`driftgate bench`: what a request costs, here and elsewhere, and what loads and logs add."""
 
 import argparse
 import json
 import shlex
+from pathlib import Path
 from typing import Any
 
 from driftgate.cli import common_options
@@ -21,6 +22,18 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     model.add_argument("--rounds", type=int, default=5)
     model.add_argument("--connections", type=int, default=32)
     model.set_defaults(run=run_model)
+    peers = verbs.add_parser(
+        "peers",
+        help="driftgate beside other servers, in one run (needs wrk, h2load, two cores)",
+        description="Each folder of --envs is a virtual environment named like its server: "
+        "triton, mlserver, kserve, litserve, bentoml. `make bench-peers` makes them.",
+        parents=[common_options()],
+    )
+    peers.add_argument("--envs", type=Path, default=Path(".venv-peers"), metavar="FOLDER")
+    peers.add_argument("--only", action="append", metavar="SERVER", help="of those; may repeat")
+    peers.add_argument("--seconds", type=int, default=3, help="of one round")
+    peers.add_argument("--rounds", type=int, default=5, help="2 or more")
+    peers.set_defaults(run=run_peers)
     log = verbs.add_parser(
         "log",
         help="CPU that the prediction log adds, and how fast it is read (needs wrk)",
@@ -110,6 +123,59 @@ def _print_model(result: dict[str, Any]) -> None:
             f"{figures['requests_per_s']:.0f}/s"
         )
     print(f"  memory           {result['rss_mib']:8.0f} MiB")
+
+
+def run_peers(args: argparse.Namespace) -> int:
+    _require(args)
+    from loadtests.bench_peers import Setup, measure
+    from loadtests.h2load import H2loadError
+    from loadtests.peers.servers import PEERS
+    from loadtests.wrk import WrkError
+
+    if args.rounds < 2:
+        raise CliError("--rounds must be 2 or more", code=Exit.USAGE)
+    if unknown := set(args.only or ()) - set(PEERS):
+        known = ", ".join(PEERS)
+        raise CliError(f"no server is named {min(unknown)}; known are {known}", code=Exit.USAGE)
+    environments = {name: args.envs / name for name in args.only or PEERS}
+    there = {name: env for name, env in environments.items() if (env / "bin").is_dir()}
+    if not there or (args.only and there != environments):
+        missing = ", ".join(sorted(environments.keys() - there.keys()))
+        raise CliError(
+            "the benchmark did not run", f"no environment: {missing}", "make bench-peers"
+        )
+    try:
+        result = measure(there, Setup(seconds=args.seconds, rounds=args.rounds))
+    except (WrkError, H2loadError, RuntimeError) as error:
+        raise CliError("the benchmark did not finish", str(error)) from error
+    print(json.dumps(result, indent=2) if args.output == "json" else _peers_text(result))
+    return 0
+
+
+def _peers_text(result: dict[str, Any]) -> str:
+    setup = result["setup"]
+    lines = [
+        f"{result['what']}; {result['machine']['cpu']}",
+        f"median of {setup['rounds']} rounds of {setup['seconds']} s in turn; HTTP: "
+        f"{setup['connections']} connections, gRPC: {setup['channels']} channels with "
+        f"{setup['calls']} calls each",
+        f"{'':11}{'':13}{'CPU/request':>12}{'requests/s':>12}{'p99':>10}  CPU, ours = 1",
+    ]
+    for form in result["forms"]:
+        median, times = form["median"], form.get("times_ours")
+        p99 = f"{median['p99_ms']:.2f} ms" if "p99_ms" in median else ""
+        line = (
+            f"{form['peer']:11}{form['form']:13}{median['cpu_us_per_request']:9.1f} µs"
+            f"{median['requests_per_s']:12.0f}{p99:>10}"
+        )
+        if times:
+            line += f"  {times['mean']:.1f} ({times['low']:.1f} to {times['high']:.1f}, 95 %)"
+        lines.append(line)
+        if "front_end_cpu_us" in median:
+            alone = f"{median['front_end_cpu_us']:9.1f} µs"
+            lines.append(f"{'':11}{'  its C++ alone':13}".ljust(24) + alone.rjust(14))
+    lines += [f"{peer['name']}: {peer['what']}" for peer in result["peers"]]
+    return "\n".join(lines)
 
 
 def run_log(args: argparse.Namespace) -> int:

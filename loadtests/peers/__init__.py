@@ -1,0 +1,1 @@
+"""Other servers of the same model, each started from an environment of its own."""
