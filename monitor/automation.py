@@ -201,7 +201,7 @@ class Automation:
         if (
             refusal is None
             and facts
-            and split_is_off(facts.candidate_rows, facts.stable_rows, deployment.weight)
+            and split_is_off(facts.candidate, facts.stable, deployment.weight)
         ):
             refusal = "inconclusive: the split of traffic is not what was set"
         if refusal is not None:
@@ -252,7 +252,7 @@ class Automation:
             return
         key = f"monitor:{state.model}:advance:{facts.rollout}:{deployment.step}"
         reason = (
-            f"healthy on this step: {facts.candidate_rows} rows of the candidate, "
+            f"healthy on this step: {facts.candidate.rows} rows of the candidate, "
             f"{facts.candidate_labelled} labelled since the rollout began"
         )
         command = self._command(
@@ -272,7 +272,7 @@ class Automation:
             return None
         # Whole blocks since the change; the one it fell into saw two weights.
         since_ns = deployment.changed_ns
-        stable_rows, candidate_rows = self._store.rows_since(state.model, since_ns)
+        stable, candidate = self._store.rows_since(state.model, since_ns)
         groups = state.groups()
         against = max(groups.get(g, NOTHING) for g in (Group.CANDIDATE, Group.COMPARISON))
         return StepFacts(
@@ -280,8 +280,8 @@ class Automation:
             candidate_digest=rollout.digest,
             first_ns=rollout.first_ns,
             end_ns=_end_ns(state),
-            candidate_rows=candidate_rows,
-            stable_rows=stable_rows,
+            candidate=candidate,
+            stable=stable,
             candidate_labelled=rollout.candidate.labelled,
             receives_labels=state.receives_labels,
             inputs_differ=state.inputs_differ(),

@@ -39,7 +39,11 @@ def block_document(summary: Summary) -> Document:
         "stable": summary.stable_version,
         "candidate": summary.candidate_version,
         "rollout": summary.rollout,
-        "rows": {"stable": summary.stable_rows, "candidate": summary.candidate_rows},
+        "rows": {"stable": summary.stable.rows, "candidate": summary.candidate.rows},
+        "traffic": {
+            "stable": summary.stable.stands_for,
+            "candidate": summary.candidate.stands_for,
+        },
         "labelled": {"stable": summary.stable_labelled, "candidate": summary.candidate_labelled},
         "loss": {
             "stable": mean_loss(summary.stable_loss_units, summary.stable_labelled),

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from monitor.action_store import ACTIONS_FILE, read_actions
+from monitor.core.block import Sample
 from monitor.core.label_book import PAGES_MAX, PageKey
 from monitor.database import open_database, transaction
 
-FORMAT = 4
+FORMAT = 5
 BLOCKS_HANDED = 300  # per model, to whoever takes a partition over: five minutes of 1 s blocks
 BLOCKS_KEPT = 100_000  # per model: 28 h of 1 s blocks
 VERDICTS_KEPT = 10_000
@@ -27,8 +28,10 @@ PRUNE_EVERY = 512  # commits
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS state (id INTEGER PRIMARY KEY CHECK (id = 0), data BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS blocks (
-  model TEXT NOT NULL, start_ns INTEGER NOT NULL, stable_rows INTEGER NOT NULL,
-  candidate_rows INTEGER NOT NULL, data TEXT NOT NULL, PRIMARY KEY (model, start_ns)
+  model TEXT NOT NULL, start_ns INTEGER NOT NULL,
+  stable_rows INTEGER NOT NULL, stable_stands_for INTEGER NOT NULL,
+  candidate_rows INTEGER NOT NULL, candidate_stands_for INTEGER NOT NULL,
+  data TEXT NOT NULL, PRIMARY KEY (model, start_ns)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS verdicts (
   id TEXT PRIMARY KEY, model TEXT NOT NULL, start_ns INTEGER NOT NULL, data TEXT NOT NULL
@@ -49,8 +52,8 @@ CREATE TABLE IF NOT EXISTS claim (id INTEGER PRIMARY KEY CHECK (id = 0), epoch I
 class BlockRow:
     model: str
     start_ns: int
-    stable_rows: int
-    candidate_rows: int
+    stable: Sample
+    candidate: Sample
     data: Mapping[str, Any]
 
 
@@ -91,11 +94,8 @@ class Store:
         with transaction(self._db) as db:
             db.execute("INSERT OR REPLACE INTO state VALUES (0, ?)", (state,))
             db.executemany(
-                "INSERT OR REPLACE INTO blocks VALUES (?, ?, ?, ?, ?)",
-                [
-                    (b.model, b.start_ns, b.stable_rows, b.candidate_rows, json.dumps(b.data))
-                    for b in blocks
-                ],
+                "INSERT OR REPLACE INTO blocks VALUES (?, ?, ?, ?, ?, ?, ?)",
+                [_block_values(block) for block in blocks],
             )
             db.executemany(
                 "INSERT OR IGNORE INTO verdicts VALUES (?, ?, ?, ?)",
@@ -139,14 +139,15 @@ class Store:
                 merged = json.dumps({**json.loads(row[0]), **data})
                 db.execute("UPDATE verdicts SET data = ? WHERE id = ?", (merged, id))
 
-    def rows_since(self, model: str, since_ns: int) -> tuple[int, int]:
-        """Stable and candidate rows of the blocks that start at `since_ns` or later."""
+    def rows_since(self, model: str, since_ns: int) -> tuple[Sample, Sample]:
+        """Of the stable version and of the candidate, in blocks from `since_ns` on."""
         row = self._db.execute(
-            "SELECT COALESCE(SUM(stable_rows), 0), COALESCE(SUM(candidate_rows), 0) "
-            "FROM blocks WHERE model = ? AND start_ns >= ?",
+            "SELECT TOTAL(stable_rows), TOTAL(stable_stands_for), TOTAL(candidate_rows), "
+            "TOTAL(candidate_stands_for) FROM blocks WHERE model = ? AND start_ns >= ?",
             (model, since_ns),
         ).fetchone()
-        return int(row[0]), int(row[1])
+        stable, of_stable, candidate, of_candidate = map(int, row)
+        return Sample(stable, of_stable), Sample(candidate, of_candidate)
 
     def verdict(self, id: str) -> dict[str, Any]:
         """Raises: KeyError when no such verdict was stored."""
@@ -200,12 +201,14 @@ class Store:
         Raises: ValueError or KeyError when it is not what `changes` gives.
         """
         recent = json.loads(parts["recent"])
+        if recent.get("format") != FORMAT:
+            raise ValueError(f"a state of format {recent.get('format')}, expected {FORMAT}")
         with transaction(self._db) as db:
             for table in ("state", "blocks", "verdicts", "label_pages", "profiles"):
                 db.execute(f"DELETE FROM {table}")  # noqa: S608
             db.execute("INSERT INTO state VALUES (0, ?)", (parts["engine"],))
             db.execute("INSERT OR REPLACE INTO claim VALUES (0, ?)", (epoch,))
-            db.executemany("INSERT INTO blocks VALUES (?, ?, ?, ?, ?)", recent["blocks"])
+            db.executemany("INSERT INTO blocks VALUES (?, ?, ?, ?, ?, ?, ?)", recent["blocks"])
             db.executemany("INSERT INTO verdicts VALUES (?, ?, ?, ?)", recent["verdicts"])
             for name, data in parts.items():
                 kind, _, rest = name.partition("/")
@@ -222,8 +225,7 @@ class Store:
         blocks = []
         for (model,) in self._db.execute("SELECT DISTINCT model FROM blocks").fetchall():
             blocks += self._db.execute(
-                "SELECT model, start_ns, stable_rows, candidate_rows, data FROM blocks "
-                "WHERE model = ? ORDER BY start_ns DESC LIMIT ?",
+                "SELECT * FROM blocks WHERE model = ? ORDER BY start_ns DESC LIMIT ?",
                 (model, BLOCKS_HANDED),
             ).fetchall()
         verdicts = []
@@ -231,7 +233,13 @@ class Store:
             verdicts += self._db.execute(
                 "SELECT id, model, start_ns, data FROM verdicts WHERE id = ?", (verdict,)
             ).fetchall()
-        return {"blocks": blocks, "verdicts": verdicts}
+        return {"format": FORMAT, "blocks": blocks, "verdicts": verdicts}
+
+
+def _block_values(block: BlockRow) -> tuple[Any, ...]:
+    stable, candidate = block.stable, block.candidate
+    arms = (stable.rows, stable.stands_for, candidate.rows, candidate.stands_for)
+    return (block.model, block.start_ns, *arms, json.dumps(block.data))
 
 
 def _page_part(producer: str, page: int) -> str:

@@ -169,8 +169,8 @@ class Task:
             BlockRow(
                 closed.model,
                 summary.start_ns,
-                summary.stable_rows,
-                summary.candidate_rows,
+                summary.stable,
+                summary.candidate,
                 block_document(summary),
             )
         )

@@ -5,7 +5,7 @@ heartbeats, labels that follow later. Everything is drawn from a seed.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -104,6 +104,7 @@ class Traffic:
     candidate: Version | None = None
     weight: float = 0.0
     rollout: str = ""
+    one_in: Mapping[str, int] = field(default_factory=dict)  # role -> how many give one logged row
     shift: float = 0.0
     harm: float = 0.0  # accuracy that everybody loses
     block: int = 0
@@ -150,8 +151,11 @@ class Traffic:
     def _rows(
         self, producer: str, version: Version, role: str, rows: int, start_ns: int
     ) -> list[Record]:
+        weight = self.one_in.get(role, 1)
+        left_out = self._leave_out(producer, rows - rows // weight, start_ns)
+        rows //= weight
         if rows == 0:
-            return []
+            return left_out
         truth = self.random.integers(0, CLASSES, rows)
         seen = inputs(rows, self.random, self.shift)
         if self.spoil is not None:
@@ -166,7 +170,17 @@ class Traffic:
             due.append((producer, Label(prediction_id, 0, 0, float(truth[i]))))
         self.sent += rows
         value = prediction_rows(version, role, self.rollout, first, ts_ns, seen, said)
-        return [encode_predictions(value, producer, int(ts_ns[-1]))]
+        value = replace(value, weight=np.full(rows, weight, dtype=np.float32))
+        return [*left_out, encode_predictions(value, producer, int(ts_ns[-1]))]
+
+    def _leave_out(self, producer: str, rows: int, start_ns: int) -> list[Record]:
+        if rows == 0:
+            return []
+        first = self.sequences[producer]
+        self.sequences[producer] += rows
+        self.sent += rows
+        reason = GapReason.SAMPLED
+        return [gap_record(producer, [(first, rows)], reason, model=MODEL, watermark_ns=start_ns)]
 
     def _labels(self, producer: str) -> list[Record]:
         mine = [label for owner, label in self.due.get(self.block, []) if owner == producer]

@@ -21,6 +21,14 @@ class Arm:
     rollout: str
 
 
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Rows in the log, and how many rows of traffic they are a sample of."""
+
+    rows: int = 0
+    stands_for: int = 0
+
+
 class Part(NamedTuple):
     """Rows of one record, as borrowed views; withheld: see `PredictionRows.withheld`."""
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from math import log, sqrt
 
+from monitor.core.block import Sample
 from monitor.core.deployment import OWN_ACTOR, PROGRESSING, Deployment
 
 DAY_NS = 86_400 * 10**9
@@ -63,8 +64,8 @@ class StepFacts:
     candidate_digest: str
     first_ns: int  # of the candidate's rows, ever
     end_ns: int  # of the last closed block
-    candidate_rows: int  # since the change
-    stable_rows: int
+    candidate: Sample  # since the change
+    stable: Sample
     candidate_labelled: int  # since the rollout began
     receives_labels: bool
     inputs_differ: bool
@@ -137,7 +138,7 @@ def may_advance(
     baked_ns = facts.end_ns - max(deployment.changed_ns, facts.first_ns)
     if baked_ns < guards.bake_ns:
         return f"{baked_ns / 1e9:.0f} s on this step of {guards.bake_ns / 1e9:.0f} s"
-    if min(facts.candidate_rows, facts.stable_rows) < guards.rows_min:
+    if min(facts.candidate.rows, facts.stable.rows) < guards.rows_min:
         return f"an arm has less than {guards.rows_min} rows on this step"
     if facts.receives_labels and facts.candidate_labelled < guards.rows_min:
         return f"{facts.candidate_labelled} labelled rows of {guards.rows_min}"
@@ -149,19 +150,28 @@ def _doubt(facts: StepFacts, deployment: Deployment) -> str | None:
         return "there is some evidence against the candidate"
     if facts.inputs_differ:
         return "the arms saw different inputs"
-    if split_is_off(facts.candidate_rows, facts.stable_rows, deployment.weight):
+    if split_is_off(facts.candidate, facts.stable, deployment.weight):
         return "the split of traffic is not what was set"
     return None
 
 
-def split_is_off(candidate_rows: int, stable_rows: int, weight: int) -> bool:
-    """Whether the candidate's share of rows contradicts its weight in percent."""
-    rows = candidate_rows + stable_rows
-    if rows == 0 or not 0 < weight < 100:
+def split_is_off(candidate: Sample, stable: Sample, weight: int) -> bool:
+    """Whether the candidate's share of the traffic contradicts its weight in percent.
+
+    The arms may be sampled at rates of their own: shares are of what the logged rows
+    stand for, and chance is that of as many unsampled rows as would know a share as
+    well (Kish's effective sample size; without sampling, the rows themselves).
+    Source: Hoeffding's inequality for a weighted mean.
+    """
+    traffic = candidate.stands_for + stable.stands_for
+    if traffic == 0 or not 0 < weight < 100:
         return False
-    wanted = weight / 100
-    chance = sqrt(log(2 / SPLIT_ALPHA) / (2 * rows))
-    return abs(candidate_rows / rows - wanted) > SPLIT_TOLERANCE * min(wanted, 1 - wanted) + chance
+    wanted, found = weight / 100, candidate.stands_for / traffic
+    spread = sum(
+        (arm.stands_for / traffic) ** 2 / arm.rows for arm in (candidate, stable) if arm.rows
+    )
+    chance = sqrt(log(2 / SPLIT_ALPHA) * spread / 2)
+    return abs(found - wanted) > SPLIT_TOLERANCE * min(wanted, 1 - wanted) + chance
 
 
 def is_lagging(end_ns: int, now_ns: int, guards: Guards) -> bool:

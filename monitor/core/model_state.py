@@ -10,14 +10,14 @@ Laws:
   does when a reference that could not be had becomes known.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from math import log
 
 import numpy as np
 
 from monitor.core.bins import Counts
-from monitor.core.block import CANDIDATE, STABLE, Arm, ArmRows, ModelBlock
+from monitor.core.block import CANDIDATE, STABLE, Arm, ArmRows, ModelBlock, Sample
 from monitor.core.block_losses import NO_LOSS, BlockLosses, LossSum, losses_of
 from monitor.core.data_quality import broken_features
 from monitor.core.events import Group
@@ -46,8 +46,8 @@ class Summary:
     stable_version: str
     candidate_version: str
     rollout: str
-    stable_rows: int
-    candidate_rows: int
+    stable: Sample
+    candidate: Sample
     stable_labelled: int
     stable_loss_units: int
     candidate_labelled: int
@@ -325,8 +325,8 @@ class ModelState:
             stable_version=self.stable.version if self.stable else "",
             candidate_version=rollout.version if rollout else "",
             rollout=rollout.id if rollout else "",
-            stable_rows=sum(r.rows for arm, r in block.arms.items() if self._is_stable(arm)),
-            candidate_rows=sum(r.rows for arm, r in block.arms.items() if self._is_candidate(arm)),
+            stable=_sample(r for arm, r in block.arms.items() if self._is_stable(arm)),
+            candidate=_sample(r for arm, r in block.arms.items() if self._is_candidate(arm)),
             stable_labelled=losses.stable.rows,
             stable_loss_units=losses.stable.units,
             candidate_labelled=losses.candidate.rows,
@@ -403,6 +403,11 @@ def _add(totals: ArmTotals, rows: ArmRows, losses: LossSum) -> None:
     totals.failed += rows.failed
     totals.labelled += losses.rows
     totals.loss_units += losses.units
+
+
+def _sample(arms: Iterable[ArmRows]) -> Sample:
+    of_arms = list(arms)
+    return Sample(sum(arm.rows for arm in of_arms), sum(arm.stands_for for arm in of_arms))
 
 
 def _share(rows: ArmRows) -> float:

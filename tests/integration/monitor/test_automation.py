@@ -114,8 +114,8 @@ class World:
         row = BlockRow(
             MODEL,
             summary.start_ns,
-            summary.stable_rows,
-            summary.candidate_rows,
+            summary.stable,
+            summary.candidate,
             block_document(summary),
         )
         verdicts = [verdict_document(state, summary, 1)] if summary.raised else []
@@ -258,6 +258,22 @@ def test_a_split_that_is_off_makes_the_verdict_inconclusive(world: World) -> Non
     world.run(40)
     assert world.gateway.verbs() == []
     assert "split" in world.automation.withheld[MODEL]
+
+
+@pytest.mark.parametrize("role", ["stable", "candidate"])
+def test_a_split_is_right_though_the_log_samples_the_arms_differently(
+    world: World, role: str
+) -> None:
+    """As logged the candidate has a share of 70 %, or of 6 %; 20 % are set and served."""
+    world.traffic.rows_per_block = 2000
+    world.traffic.one_in = {role: {"stable": 10, "candidate": 4}[role]}
+    world.run(10)
+    world.roll_out(BAD, 20)
+    world.run(40)
+    assert world.gateway.verbs() == ["ROLLBACK"]
+    stable, candidate = world.store.rows_since(MODEL, 0)
+    sampled = stable if role == "stable" else candidate
+    assert sampled.stands_for == sampled.rows * world.traffic.one_in[role]
 
 
 def test_a_healthy_candidate_goes_to_its_next_step_once_it_is_baked(world: World) -> None:

@@ -84,7 +84,7 @@ class Machine:
     def _closed(self, closed: Closed) -> None:
         summary, state = closed.summary, self.engine.models[closed.model]
         document = block_document(summary)
-        rows = (summary.stable_rows, summary.candidate_rows)
+        rows = (summary.stable, summary.candidate)
         self.rows.append(BlockRow(closed.model, summary.start_ns, *rows, document))
         if summary.raised:
             self.verdicts.append(verdict_document(state, summary, 1))

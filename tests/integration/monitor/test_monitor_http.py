@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from monitor.action_store import ActionRow, ActionStore
+from monitor.core.block import Sample
 from monitor.core.guards import Action
 from monitor.http_api import MonitorServer
 from monitor.published import Published
@@ -23,7 +24,7 @@ BLOCKS, LIMIT = 40, 25
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     home: Path = tmp_path_factory.mktemp("monitor")
     store, actions = Store(home / "monitor.db", "test"), ActionStore(home / "actions.db")
-    rows = [BlockRow("m", i, 1, 0, {"start_ns": i}) for i in range(BLOCKS)]
+    rows = [BlockRow("m", i, Sample(1, 1), Sample(), {"start_ns": i}) for i in range(BLOCKS)]
     verdicts = [{"id": f"v{i}", "model": "m", "block_start_ns": i} for i in range(BLOCKS)]
     store.commit(b"", rows, verdicts, {})
     for i in range(BLOCKS):

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from monitor.core.block import Sample
 from monitor.core.deployment import Change, parse_deployment
 from monitor.core.guards import (
     DAY_NS,
@@ -47,8 +48,8 @@ FACTS = StepFacts(
     candidate_digest="b",
     first_ns=NOW - 100 * S,
     end_ns=NOW,
-    candidate_rows=1000,
-    stable_rows=9000,
+    candidate=Sample(1000, 1000),
+    stable=Sample(9000, 9000),
     candidate_labelled=800,
     receives_labels=True,
     inputs_differ=False,
@@ -127,13 +128,13 @@ def test_a_healthy_candidate_earns_its_step() -> None:
         ({"rollout": "other"}, "not the one"),
         ({"candidate_digest": "c"}, "not the one"),
         ({"first_ns": NOW - 59 * S}, "59 s"),
-        ({"candidate_rows": 199}, "rows"),
-        ({"stable_rows": 199}, "rows"),
+        ({"candidate": Sample(199, 199)}, "rows"),
+        ({"stable": Sample(199, 9000)}, "rows"),
         ({"candidate_labelled": 199}, "labelled"),
         ({"log_blocks_against": 7.0}, "evidence"),
         ({"log_e_value": 2.4}, "evidence"),
         ({"inputs_differ": True}, "inputs"),
-        ({"candidate_rows": 3000}, "split"),
+        ({"candidate": Sample(3000, 3000)}, "split"),
     ],
 )
 def test_a_step_is_not_taken(change: dict, word: str) -> None:
@@ -166,6 +167,23 @@ def test_labels_are_asked_for_only_where_there_are_any() -> None:
 )
 def test_a_split_is_off_when_chance_and_sticky_keys_do_not_explain_it(
     candidate: int, stable: int, weight: int, off: bool
+) -> None:
+    assert split_is_off(Sample(candidate, candidate), Sample(stable, stable), weight) is off
+
+
+@pytest.mark.parametrize(
+    ("candidate", "stable", "weight", "off"),
+    [
+        (Sample(1000, 1000), Sample(190, 19_000), 5, False),  # all of one arm, 1 % of the other
+        (Sample(50, 1000), Sample(950, 950), 5, True),  # as logged it looks right
+        (Sample(3, 300), Sample(950, 950), 10, False),  # three rows know little of a share
+        (Sample(300, 30_000), Sample(9500, 95_000), 5, True),
+        (Sample(0, 0), Sample(50, 5000), 25, False),
+        (Sample(0, 0), Sample(500, 5000), 25, True),
+    ],
+)
+def test_a_split_is_judged_by_the_traffic_that_sampled_rows_stand_for(
+    candidate: Sample, stable: Sample, weight: int, off: bool
 ) -> None:
     assert split_is_off(candidate, stable, weight) is off
 
