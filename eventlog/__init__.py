@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         RecordKind,
         StoredRecord,
     )
+    from eventlog.elsewhere import record_elsewhere
     from eventlog.fake import MemoryLog, fake_rows
     from eventlog.ids import PredictionIds, rotate_keys, set_damaged_keys_aside
     from eventlog.log import Log, LogClosed, StorageError
@@ -95,6 +96,7 @@ _HOME = {
         "LedgerLine",
         "ledger",
     ),
+    "elsewhere": ("record_elsewhere",),
     "log": (
         "Log",
         "LogClosed",
@@ -176,6 +178,7 @@ __all__ = [
     "parse_gap",
     "publish_position",
     "read_position",
+    "record_elsewhere",
     "rotate_keys",
     "rows_numbered",
     "set_damaged_keys_aside",

@@ -1,19 +1,13 @@
-"""acknowledged = delivered + spooled + gaps, per incarnation."""
+"""acknowledged = delivered + elsewhere + spooled + gaps, per incarnation."""
 
-import logging
 from collections.abc import Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from eventlog.core.record import GapReason
-from eventlog.log import StorageError
+from eventlog.elsewhere import Rows, rows_after, rows_consumed, went_elsewhere
 from eventlog.positions import MONITOR_GROUP, Consumed, read_position
-from eventlog.segment import connect_reader, damage, tally
 from eventlog.segment_files import SegmentName, books_lock, list_segments, list_slabs
 from eventlog.slab import SlabDamaged, SlabView
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +17,8 @@ class LedgerLine:
     live:         its process runs.
     acknowledged: numbered before a reply was written.
     delivered:    in DATA records that the delivery group has read.
+    elsewhere:    in DATA records that went to Kafka and are not here any more, where
+                  the log ends here again and the monitor had not read them.
     spooled:      in DATA records that it has not.
     gaps:         reason label -> rows that will not appear, read or not.
     uncertain:    after a power loss: clients may know of more rows than these.
@@ -32,6 +28,7 @@ class LedgerLine:
     live: bool
     acknowledged: int
     delivered: int
+    elsewhere: int
     spooled: int
     gaps: Mapping[str, int] = field(default_factory=dict)
     uncertain: bool = False
@@ -39,7 +36,8 @@ class LedgerLine:
     @property
     def unexplained(self) -> int:
         """0 when the books balance; rows on their way, while the producer is busy."""
-        return self.acknowledged - self.delivered - self.spooled - sum(self.gaps.values())
+        explained = self.delivered + self.elsewhere + self.spooled + sum(self.gaps.values())
+        return self.acknowledged - explained
 
 
 def ledger(directory: Path, group: str = MONITOR_GROUP) -> list[LedgerLine]:
@@ -54,36 +52,28 @@ def ledger(directory: Path, group: str = MONITOR_GROUP) -> list[LedgerLine]:
         consumed = read_position(directory, group) or Consumed()
         segments = list_segments(directory)
         producers = sorted({*list_slabs(directory), *segments})
-        return [_line(directory, p, segments.get(p, []), consumed) for p in producers]
+        elsewhere = went_elsewhere(directory, consumed) if group == MONITOR_GROUP else {}
+        return [
+            _line(directory, p, segments.get(p, []), consumed, elsewhere.get(p, Rows()))
+            for p in producers
+        ]
 
 
 def _line(
-    directory: Path, producer: str, names: Sequence[SegmentName], consumed: Consumed
+    directory: Path,
+    producer: str,
+    names: Sequence[SegmentName],
+    consumed: Consumed,
+    elsewhere: Rows,
 ) -> LedgerLine:
-    gaps = {reason: n for (name, reason), n in consumed.gaps.items() if name == producer and n}
-    spooled = 0
     position = consumed.position.get(producer, 0)
-    for index, name in enumerate(names):
-        if index + 1 < len(names) and names[index + 1].first_offset <= position + 1:
-            continue
-        path = directory / str(name)
-        try:
-            with damage(path), closing(connect_reader(path)) as connection:
-                unread = tally(connection, position)
-        except StorageError as error:
-            logger.warning("log segment %s cannot be added up: %s", name, error)
-            continue
-        spooled += unread.data
-        for number, rows in unread.gaps.items():
-            if rows:
-                label = GapReason(number).label
-                gaps[label] = gaps.get(label, 0) + rows
-    delivered = consumed.delivered.get(producer, 0)
+    read = rows_consumed(consumed, producer)
+    unread = rows_after(directory, names, position)
+    gaps = read.plus(unread).plus(elsewhere).gaps
+    told = (read.data, elsewhere.data, unread.data, gaps)
     try:
         slab = SlabView(directory, producer)
     except (SlabDamaged, FileNotFoundError):  # until its books are closed
-        total = delivered + spooled + sum(gaps.values())
-        return LedgerLine(producer, False, total, delivered, spooled, gaps, uncertain=True)
-    return LedgerLine(
-        producer, slab.live, slab.acknowledged, delivered, spooled, gaps, slab.uncertain
-    )
+        total = sum(told[:3]) + sum(gaps.values())
+        return LedgerLine(producer, False, total, *told, uncertain=True)
+    return LedgerLine(producer, slab.live, slab.acknowledged, *told, slab.uncertain)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from eventlog.core.record import PREDICTIONS, Position, RecordError, StoredRecord
 from eventlog.core.verification import RowCount, Verdict, judge
+from eventlog.elsewhere import Rows, went_elsewhere
 from eventlog.log import NOWHERE, Log, scan
 from eventlog.positions import (
     MONITOR_GROUP,
@@ -22,7 +23,7 @@ from eventlog.positions import (
     read_position,
 )
 from eventlog.segment import first_metas
-from eventlog.segment_files import list_slabs
+from eventlog.segment_files import books_lock, list_slabs
 from eventlog.settings import LogSettings
 from eventlog.slab import SlabDamaged, SlabView
 from eventlog.sqlite_log import SqliteLog
@@ -74,13 +75,18 @@ def verify_spool(
             reading.on()
             left = first_metas(directory)  # after the reading: it may have gone meanwhile
             consumed = read_position(directory, MONITOR_GROUP) or Consumed()
+            with books_lock(directory, shared=True):
+                elsewhere = went_elsewhere(directory, consumed)
+            delivered = {
+                name: consumed.rows(name) + elsewhere.get(name, Rows()).total for name in slabs
+            }
             return [
                 judge(
                     name,
                     slab.acknowledged,
                     reading.count,
                     earlier=left[name].accounted if name in left else (),
-                    earlier_rows=0 if name in left else consumed.rows(name),
+                    earlier_rows=0 if name in left else delivered[name],
                 )
                 for name, slab in slabs.items()
             ]

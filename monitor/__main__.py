@@ -135,7 +135,7 @@ class World:
 
 def watch_here(world: World, stop: threading.Event) -> None:
     """Over the log of a gateway on this machine."""
-    from eventlog import PredictionIds
+    from eventlog import LogError, PredictionIds, record_elsewhere
     from monitor.service import Monitor, core_settings, open_log
     from monitor.task import open_parts
 
@@ -143,6 +143,10 @@ def watch_here(world: World, stop: threading.Event) -> None:
     log = open_log(directory, stop)
     if log is None:
         return
+    try:
+        record_elsewhere(directory)
+    except (LogError, OSError) as exc:
+        logging.warning("what went to Kafka earlier cannot be written down: %s", exc)
     ids = PredictionIds.load(world.state_dir)
     settings = core_settings(world.settings)
     parts = open_parts(world.home / "monitor.db", settings, log, ids.decode, world.source)

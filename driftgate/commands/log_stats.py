@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 RUNS_SHOWN = 5  # of missing rows, per incarnation
 # Key in JSON and heading, of rows per incarnation; each is a number or a table of reasons.
-LEDGER = ("acknowledged", "delivered", "spooled", "gaps", "unexplained")
-WITH_MONITORS = ("acknowledged", "delivered", "consumed", "spooled", "gaps", "unexplained")
+LEDGER = ("acknowledged", "delivered", "elsewhere", "spooled", "gaps", "unexplained")
+WITH_MONITORS = (*LEDGER[:2], "consumed", *LEDGER[2:])
 VERDICT = (
     "acknowledged",
     "found",
@@ -40,7 +40,8 @@ def register(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
         "stats",
         help="acknowledged, delivered, in spool and lost rows of every worker",
         description="Delivered means read by the monitor or, where log.kafka is set, acknowledged "
-        "by Kafka. Exit codes: 0 done, 1 rows are not accounted for.",
+        "by Kafka. Elsewhere are rows that went to Kafka before log.kafka was unset. Exit codes: "
+        "0 done, 1 rows are not accounted for.",
         parents=[common_options(), setting_options()],
     )
     stats.add_argument(
@@ -139,7 +140,8 @@ def _total(rows: Sequence[Row], names: Sequence[str]) -> dict[str, Any]:
 
 
 def _print(document: Mapping[str, Any], columns: Sequence[str]) -> None:
-    print(_table(document["incarnations"], document["total"], columns))
+    shown = [name for name in columns if name != "elsewhere" or document["total"][name]]
+    print(_table(document["incarnations"], document["total"], shown))
     verified = document.get("verified")
     if not verified:
         return

@@ -88,16 +88,23 @@ def lag(directory: Path, consumed: Consumed) -> tuple[int, int]:
 
 
 def starting_point(directory: Path) -> Consumed:
-    """Where the last shipper was; at first, where the monitor was that has read here so far."""
+    """Where the last shipper was; where none was, where the monitor was that has read here."""
     try:
-        consumed = read_position(directory, SHIPPER_GROUP)
+        shipped = read_position(directory, SHIPPER_GROUP) or Consumed()
     except LogError as error:
         logger.warning("%s; what is left in the spool is shipped again", error)
         return _rebuilt(directory)
-    if consumed is None:
-        with contextlib.suppress(LogError):
-            consumed = read_position(directory, MONITOR_GROUP)
-    return of_spool(directory, consumed or Consumed())
+    read = Consumed()
+    with contextlib.suppress(LogError):
+        read = read_position(directory, MONITOR_GROUP) or read
+    # Producers of a time in which the log ended here are known to the monitor alone.
+    others = set(read.position) - set(shipped.position)
+    both = Consumed(
+        {**{name: read.position[name] for name in others}, **shipped.position},
+        {**{n: rows for n, rows in read.delivered.items() if n in others}, **shipped.delivered},
+        {**{key: rows for key, rows in read.gaps.items() if key[0] in others}, **shipped.gaps},
+    )
+    return of_spool(directory, both)
 
 
 def _rebuilt(directory: Path) -> Consumed:

@@ -68,6 +68,7 @@ class Books:
                 "live": line.live,
                 "acknowledged": line.acknowledged,
                 "delivered": line.delivered,
+                "elsewhere": line.elsewhere,
                 "spooled": line.spooled,
                 "gaps": dict(line.gaps),
                 "uncertain": line.uncertain,

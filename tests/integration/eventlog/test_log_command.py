@@ -85,6 +85,7 @@ def test_stats_balance(state_dir: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert document["total"] == {
         "acknowledged": 17,
         "delivered": 0,
+        "elsewhere": 0,
         "spooled": 13,
         "unexplained": 0,
         "gaps": {"sampled": 4},
