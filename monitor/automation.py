@@ -149,13 +149,23 @@ class Automation:
     # -- deciding ------------------------------------------------------------------
 
     def _decide(self, state: ModelState) -> None:
-        self.withheld.pop(state.model, None)
         acts = state.standing in (Kind.ROLLBACK, Kind.RETRAIN)
         steps = self._advance and state.rollout is not None and state.standing is not Kind.BLIND
         now_ns = self._clock()
-        if not (acts or steps) or abs(now_ns - self._polled_ns.get(state.model, 0)) < POLL_NS:
+        if (acts or steps) and abs(now_ns - self._polled_ns.get(state.model, 0)) < POLL_NS:
+            return  # what was found last is still shown
+        self.withheld.pop(state.model, None)
+        if not (acts or steps):
             return
         self._polled_ns[state.model] = now_ns
+        try:
+            self._decide_by(state, now_ns, steps=steps)
+        except AdminError as exc:
+            self.withheld[state.model] = str(exc)
+            raise
+
+    def _decide_by(self, state: ModelState, now_ns: int, *, steps: bool) -> None:
+        """Raises: AdminError when the gateway, or who else might act, cannot be asked."""
         deployment = self._look_at(state.model)
         if deployment is None:
             return

@@ -50,6 +50,7 @@ EFFECT = Entry(
 ARM_ROWS = Entry("arm_rows", "Rows of an arm since its version took it.", ("model", "arm"))
 OPEN_ROWS = Entry("open_rows", "Rows and labels in blocks that are not over.")
 LAG = Entry("lag_seconds", "Age of the newest statistics, by the records' time.")
+UNREADABLE = Entry("log_unreadable", "1 while the log, or a part of it, cannot be read.")
 PRODUCERS = Entry("producers_live", "Producers that have not ended.")
 SILENT = Entry("producers_silent", "Producers without an end that hold nothing back any more.")
 PASSED_OVER = Entry("records_passed_over", "Records that a partition does not hold.", (), True)
@@ -59,6 +60,7 @@ PARTITION_LAG = Entry("partition_lag_seconds", "As lag_seconds, of one.", ("part
 PARTITION_POSITION = Entry("partition_position", "Offset that is read next.", ("partition",))
 PARTITION_SEEN = Entry("partition_seen_ratio", "As seen_ratio, of one.", ("partition",))
 POISON = Entry("poison", "Messages that are no records.", ("partition",), True)
+KAFKA_UP = Entry("kafka_up", "1 while a member of the group that can read its partitions.")
 PARTITIONS = Entry("partitions_owned", "Partitions that this monitor owns.")
 REBALANCES = Entry("rebalances", "Times that the group gave out its partitions.", (), True)
 DEAD_LETTERS = Entry("dead_letters", "Dead letters by what became of them.", ("fate",), True)
@@ -66,9 +68,9 @@ ACTIONS = Entry("actions", "Actions by where they stand.", ("model", "action", "
 
 CATALOGUE = (
     BLOCKS, ROWS, LOST, LATE, DUPLICATES, UNDECODABLE, LABELS, VERDICT, EVIDENCE, GROUP_EVIDENCE,
-    THRESHOLD, LOSS, EFFECT, ARM_ROWS, OPEN_ROWS, LAG, PRODUCERS, ACTIONS,
+    THRESHOLD, LOSS, EFFECT, ARM_ROWS, OPEN_ROWS, LAG, UNREADABLE, PRODUCERS, ACTIONS,
     SILENT, PASSED_OVER, SEEN, PARTITION_EPOCH, PARTITION_LAG, PARTITION_POSITION, PARTITION_SEEN,
-    POISON, PARTITIONS, REBALANCES, DEAD_LETTERS,
+    POISON, KAFKA_UP, PARTITIONS, REBALANCES, DEAD_LETTERS,
 )  # fmt: skip
 
 
@@ -111,6 +113,7 @@ def _samples(snapshot: Snapshot) -> dict[Entry, list[Sample]]:
         UNDECODABLE: [((), overall.get("undecodable", 0))],
         OPEN_ROWS: [((), overall.get("open_rows", 0))],
         LAG: [((), overall.get("lag_s", 0.0))],
+        UNREADABLE: [((), float(bool(overall.get("log_unreadable"))))],
         PRODUCERS: [((), overall.get("producers_live", 0))],
         ACTIONS: [((m, a, s), count) for m, a, s, count in overall.get("actions", ())],
         SILENT: [((), overall.get("producers_silent", 0))],
@@ -127,6 +130,7 @@ def _group_samples(kafka: Mapping[str, Any]) -> dict[Entry, list[Sample]]:
     partitions = [((str(item["number"]),), item) for item in kafka["partitions"]]
     letters = (("sent", "dead_letters"), ("dropped", "dead_letters_dropped"))
     return {
+        KAFKA_UP: [((), float(kafka["member"] and not kafka["failure"]))],
         PARTITIONS: [((), len(partitions))],
         REBALANCES: [((), kafka["rebalances"])],
         DEAD_LETTERS: [((fate,), kafka[name]) for fate, name in letters],

@@ -71,6 +71,8 @@ def _sum(documents: Sequence[Document]) -> Document:
         if name in _WORST:
             known = [item for item in values if item is not None]
             merged[name] = _WORST[name](known) if known else None
+        elif name == "log_unreadable":
+            merged[name] = next(filter(None, values), "")
         elif isinstance(value, int):
             merged[name] = sum(values)
         elif isinstance(value, list):

@@ -132,16 +132,23 @@ class Task:
         self._last: dict[str, Summary] = {}
         self._committed = -inf
         self._uncommitted = False
-        self._unreadable = False
+        self.unreadable = ""  # why the log cannot be read now
+        self._closing = False
 
     def begin(self) -> None:
         """Say where the reading begins, before it does."""
         self._publish_position(self.engine.consumed())
 
     def turn(self) -> bool:
-        """Read, close blocks, store, act; False when there was nothing to read."""
+        """Read, close blocks, store, act; False when there was nothing to read.
+
+        Raises: LogError if a block could not be closed, since the row of a label cannot be
+                looked up now. What was stored last is then all that is sound.
+        """
         count = self._read()
+        self._closing = True  # and stays so if that fails
         more = self.engine.close_blocks(self._closed, BLOCKS_PER_COMMIT)
+        self._closing = False
         self._uncommitted = self._uncommitted or count > 0
         due = time.monotonic() - self._committed >= COMMIT_S
         if self._blocks or (self._uncommitted and due):
@@ -154,12 +161,12 @@ class Task:
         try:
             count = self.engine.read(READ_LIMIT)
         except (LogError, OSError) as exc:
-            if not self._unreadable:
+            if not self.unreadable:
                 logger.warning("the log cannot be read: %s; trying again", exc)
-            self._unreadable = True
+            self.unreadable = str(exc)
             time.sleep(LOG_RETRY_S)
             return 0
-        self._unreadable = False
+        self.unreadable = ""
         return count
 
     def _closed(self, closed: Closed) -> None:
@@ -179,6 +186,9 @@ class Task:
             self._verdicts.append(verdict_document(state, summary, self._clock()))
 
     def commit(self) -> None:
+        """Store where the engine stands; nothing of one that failed in the middle of a block."""
+        if self._closing:
+            return
         book = self.engine.book
         self._store.commit(self.engine.to_bytes(), self._blocks, self._verdicts, book.dirty())
         book.stored()
@@ -220,6 +230,7 @@ class Task:
             "watermark_ns": watermark_ns,
             "frontier_ns": engine.frontier_ns,
             "lag_s": (now_ns - watermark_ns) / 1e9 if watermark_ns else 0.0,
+            "log_unreadable": self.unreadable,
             "slowest_producer": engine.producers.slowest(),
             "producers_live": engine.producers.live,
             "producers_silent": engine.producers.silent,

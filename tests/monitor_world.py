@@ -171,7 +171,8 @@ class Traffic:
         self.sent += rows
         value = prediction_rows(version, role, self.rollout, first, ts_ns, seen, said)
         value = replace(value, weight=np.full(rows, weight, dtype=np.float32))
-        return [*left_out, encode_predictions(value, producer, int(ts_ns[-1]))]
+        # The other arm's rows of this time are still to come.
+        return [*left_out, encode_predictions(value, producer, start_ns)]
 
     def _leave_out(self, producer: str, rows: int, start_ns: int) -> list[Record]:
         if rows == 0:

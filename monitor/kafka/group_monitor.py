@@ -93,6 +93,7 @@ class GroupMonitor:
         self._owned: dict[int, Owned] = {}
         self._poison: dict[int, int] = {}
         self._open_again: dict[int, float] = {}
+        self._not_opened: dict[int, str] = {}  # why
         self._shown = self._shared = -inf
 
     def run(self, stop: threading.Event) -> None:
@@ -113,7 +114,12 @@ class GroupMonitor:
         """A turn of each task, and what the group asks for; False when there was nothing to do."""
         busy = self._follow_group()
         for owned in list(self._owned.values()):
-            busy = owned.task.turn() or busy
+            try:
+                busy = owned.task.turn() or busy
+            except LogError as error:
+                self._drop(owned.number, f"{error}; it is taken over again as it was stored")
+                self._not_opened[owned.number] = str(error)
+                continue
             if owned.ownership.lost:
                 self._drop(owned.number, "another monitor has claimed it")
             elif owned.ownership.due(self._place.handover_s):
@@ -133,6 +139,7 @@ class GroupMonitor:
         wanted = frozenset() if assigned is None else assigned
         for number in set(self._owned) - wanted:
             self._release(number)
+        self._not_opened = {n: why for n, why in self._not_opened.items() if n in wanted}
         if assigned is None:
             self._membership.released()
         due = [
@@ -150,7 +157,9 @@ class GroupMonitor:
         except (LogError, OSError, StoreDamaged) as error:
             logger.warning("partition %d cannot be taken over: %s; trying again", number, error)
             self._open_again[number] = time.monotonic() + OPEN_AGAIN_S
+            self._not_opened[number] = str(error)
             return
+        self._not_opened.pop(number, None)
         owned.task.begin()
         epoch = owned.ownership.epoch
         logger.info("owns partition %d, epoch %d, from %s", number, epoch, owned.origin)
@@ -238,6 +247,12 @@ class GroupMonitor:
         self._membership.commit({number: at for number, at in positions.items() if at})
         self._shared = time.monotonic()
 
+    def _failure(self) -> str:
+        """Why Kafka cannot be used now, for the group's part or for a partition's."""
+        unreadable = (owned.task.unreadable for owned in self._owned.values())
+        reasons = (self._membership.failure, *unreadable, *self._not_opened.values())
+        return next(filter(None, reasons), "")
+
     def _publish(self) -> None:
         shown = {number: owned.task.show() for number, owned in self._owned.items()}
         partitions = [self._partition(self._owned[n], item.overall) for n, item in shown.items()]
@@ -246,7 +261,7 @@ class GroupMonitor:
                 "group": self._place.member.group,
                 "instance": self._place.member.instance,
                 "member": self._membership.assigned is not None and not self._membership.failure,
-                "failure": self._membership.failure,
+                "failure": self._failure(),
                 "rebalances": self._membership.rebalances,
                 "partitions": partitions,
                 "dead_letters": self._letters.sent,

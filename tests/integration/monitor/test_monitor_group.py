@@ -1,127 +1,31 @@
 """Monitors as a group on a real broker: each partition has one owner, and goes on unchanged."""
 
-import shutil
-import sqlite3
+import threading
 from collections.abc import Iterator
-from contextlib import closing
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from eventlog import PREDICTIONS, MemoryLog, Record, RecordKind
+from eventlog import PREDICTIONS, RecordKind, StoredRecord
 from eventlog.core.kafka_message import Message
-from eventlog.core.marks import heartbeat_record
 from eventlog.kafka.event_loop import EventLoop
+from eventlog.kafka.failure import Unavailable
 from eventlog.kafka.log import KafkaLog
 from eventlog.kafka.sender import Addressed, Sender
-from eventlog.kafka.topics import partition_of
 from eventlog.log import scan
-from monitor.core.tree import unpack
+from monitor.__main__ import World, read_settings
+from monitor.kafka import group_monitor
+from monitor.kafka.compose import open_group_monitor
 from monitor.kafka.consumed import consumed_rows
 from monitor.kafka.handover_topic import HandoverTopic
 from monitor.kafka.ownership import NotOwner, Ownership
-from monitor.service import core_settings
-from monitor.settings import MonitorSettings
-from monitor.task import Parts, open_parts
-from registry_client import open_source
-from tests.broker.topics import make_topics, read_topic, run, settings_for_test
-from tests.monitor_process import Admin, Home, Process, wait_for
-from tests.monitor_world import BLOCK_NS, MODEL, START_NS, Traffic, Version
-
-GOOD, BAD = Version("1"), Version("2", accuracy=0.5)
-SETTINGS = MonitorSettings(
-    port=0, tolerance=0.05, loss_tolerance=0.03, rows_min=100, lag_max_s=1e12, window_blocks=20,
-    session_s=6.0, handover_s=1.0,
-)  # fmt: skip
-
-
-class Cluster:
-    """Topics of their own, a registry and keys that all monitors share, and what is sent."""
-
-    def __init__(self, address: str, path: Path, partitions: int = 3) -> None:
-        self.address, self.path = address, path
-        self.kafka = settings_for_test(partitions=partitions)
-        self.topics = make_topics(address, self.kafka)
-        run(self._make_others())
-        self.first = Home(path / "first", GOOD, BAD)
-        self.log = KafkaLog(address, self.kafka)
-        self.number = partition_of(MODEL, partitions)
-
-    async def _make_others(self) -> None:
-        admin = AIOKafkaAdminClient(bootstrap_servers=self.address)
-        await admin.start()
-        try:
-            compacted = {"cleanup.policy": "compact"}
-            answer = await admin.create_topics(
-                [
-                    NewTopic(
-                        self.topics.monitor, self.kafka.partitions, 1, topic_configs=compacted
-                    ),
-                    NewTopic(self.topics.dead_letters, 1, 1),
-                ]
-            )
-            assert all(code == 0 for _, code, *_ in answer.topic_errors), answer
-        finally:
-            await admin.close()
-
-    def home(self, name: str, *, keys: bool = True) -> Home:
-        """Another machine's state directory."""
-        home = Home(self.path / name)
-        (home.path / "id.keys").unlink()
-        if keys:
-            shutil.copy(self.first.path / "id.keys", home.path)
-        return home
-
-    def monitor(self, home: Home, admin: Admin, **settings: Any) -> Process:
-        return Process(
-            home,
-            admin,
-            replace(SETTINGS, instance=home.path.name, **settings),
-            registry_dir=str(self.first.path / "registry"),
-            bootstrap=self.address,
-            kafka=asdict(self.kafka),
-        )
-
-    def append(self, log: object, producer: str, records: list[Record]) -> None:
-        self.log.append([self.first._with_digest(record) for record in records])
-
-    def traffic(self, **fields: Any) -> Traffic:
-        traffic = Traffic(MemoryLog(), append=self.append, stable=GOOD, **fields)
-        self.log.append([heartbeat_record(name, 0, START_NS) for name in traffic.producers])
-        return traffic
-
-    def uninterrupted(self) -> Parts:
-        """What one engine makes of all that was sent, in one go."""
-        log = KafkaLog(self.address, self.kafka, only={self.number})
-        lateness = replace(SETTINGS, lateness_s=SETTINGS.shipping_s)
-        parts = open_parts(
-            self.path / "uninterrupted" / "monitor.db",
-            core_settings(lateness),
-            log,
-            self.first.ids.decode,
-            open_source(self.first.path / "registry", ""),
-            partitions=(f"predictions/{self.number}", f"labels/{self.number}"),
-        )
-        while parts.engine.read(1000):
-            parts.engine.close_blocks(lambda closed: None)
-        log.close()
-        return parts
-
-    def stored(self, home: Home) -> bytes:
-        path = home.path / "monitor" / "partitions" / str(self.number) / "monitor.db"
-        with closing(sqlite3.connect(path)) as database:
-            return bytes(database.execute("SELECT data FROM state").fetchone()[0])
-
-    def settled(self, home: Home, want: bytes) -> None:
-        """Wait until a monitor has stored this state."""
-        try:
-            wait_for("its state is the same", lambda: self.stored(home) == want)
-        except AssertionError:
-            assert differing(unpack(self.stored(home)), unpack(want)) == []
-            raise
+from monitor.published import Published
+from monitor.row_finder import RowFinder
+from tests.broker.topics import read_topic
+from tests.monitor_cluster import BAD, Cluster, partitions_of, rows_of
+from tests.monitor_process import Admin, Process, wait_for
+from tests.monitor_world import BLOCK_NS, MODEL, START_NS
 
 
 @pytest.fixture
@@ -137,31 +41,6 @@ def admin() -> Iterator[Admin]:
     found = Admin()
     yield found
     found.close()
-
-
-def partitions_of(process: Process) -> list[int]:
-    state = process.state()
-    if not state or "kafka" not in state:
-        return []
-    return [item["number"] for item in state["kafka"]["partitions"]]
-
-
-def differing(got: Any, want: Any, path: str = "") -> list[str]:
-    """Where two trees are not the same, so that a failure can be read."""
-    if isinstance(got, dict) and isinstance(want, dict):
-        names = sorted({*got, *want}, key=str)
-        return [
-            line
-            for name in names
-            for line in differing(got.get(name), want.get(name), f"{path}/{name}")
-        ]
-    same = got.tobytes() == want.tobytes() if hasattr(got, "tobytes") else got == want
-    return [] if same else [f"{path}: {got!r:.200} != {want!r:.200}"]
-
-
-def rows_of(process: Process) -> int:
-    state = process.state()
-    return state["models"].get(MODEL, {}).get("rows", 0) if state else 0
 
 
 def test_killed_in_the_middle_of_a_window_it_is_succeeded_by_another_bit_for_bit(
@@ -327,3 +206,47 @@ def test_an_owner_learns_that_it_is_none_before_it_acts(cluster: Cluster) -> Non
     finally:
         for topic in topics:
             topic.close()
+
+
+def test_a_lookup_that_fails_in_the_middle_of_a_block_spoils_nothing(
+    cluster: Cluster, admin: Admin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The block's labels were taken in part: it is closed anew, from what was stored."""
+    failures = 0
+
+    class Failing(KafkaLog):
+        def locate(self, producer: str, sequence: int, ts_ms: int) -> StoredRecord | None:
+            nonlocal failures
+            if sequence % 17 == 5 and failures < 3:
+                failures += 1
+                raise Unavailable("kafka cannot be read: gone")
+            return super().locate(producer, sequence, ts_ms)
+
+    monkeypatch.setattr(group_monitor, "KafkaLog", Failing)
+    monkeypatch.setattr(RowFinder, "_cached", lambda *_: None)
+    monkeypatch.setattr(group_monitor, "OPEN_AGAIN_S", 0.1)
+    traffic = cluster.traffic(rows_per_block=60)
+    traffic.run(20)
+    traffic.end()
+    home, stop = cluster.home("a"), threading.Event()
+    monitor = cluster.monitor(home, admin)
+    published, settings = Published(), read_settings(monitor.document["monitor"])
+    world = World(monitor.document, settings, home.path, home.path / "monitor", published)
+    running = open_group_monitor(world)
+
+    def watch() -> None:
+        running.run(stop)
+        running.close()
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    parts = cluster.uninterrupted()
+    try:
+        wait_for("lookups have failed", lambda: failures == 3)
+        wait_for("it owns the partition", lambda: cluster.stored(home))
+        cluster.settled(home, parts.engine.to_bytes())
+        assert published.snapshot.overall["kafka"]["failure"] == ""
+    finally:
+        stop.set()
+        thread.join()
+        parts.close()
