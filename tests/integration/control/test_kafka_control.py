@@ -2,7 +2,10 @@
 
 import asyncio
 import dataclasses
+import os
 import random
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -201,6 +204,72 @@ def test_a_frozen_broker_keeps_no_rollback_and_no_exit_waiting(
         node.thaw()
     one.start()
     eventually(lambda: alike(one, two) and two.arms() == [{"1": 100}])
+
+
+def test_a_command_that_comes_twice_under_one_id_takes_effect_once(
+    pair: Pair, broker: tuple[Broker, Link]
+) -> None:
+    one, two = pair
+    node, _ = broker
+    one.push()
+    one.push("other", champion=False)
+    for gateway in pair:
+        gateway.start()
+    eventually(lambda: alike(one, two))
+    start = {"id": "typed-once", "version": {"version": "2"}, "steps": [100]}
+    first = one.tell("START", **start)
+    again = two.tell("START", **start)  # at another gateway, which has only read of it
+    assert (first["duplicate"], again["duplicate"]) == (False, True)
+    assert again["accepted"]
+    asyncio.run(append_twice(node.address, one))
+    eventually(lambda: alike(one, two) and one.arms() == [{"1": 100}])
+    deployment = one.deployment()
+    assert int(deployment["generation"]) == int(first["after"]["generation"]) + 1
+    assert [item["verb"] for item in deployment["history"]].count("ROLLBACK") == 1
+
+
+async def append_twice(address: str, gateway: FakeGateway) -> None:
+    """As a gateway does whose first try was taken, and never heard so."""
+    log = KafkaControlLog(address, gateway.config.kafka)
+    await log.open()
+    command = pb.Command(
+        id="sent-twice", model="digits", verb=pb.Verb.ROLLBACK, actor="ann", origin="cli"
+    )
+    for number in range(2):
+        await log.append(pb.Proposal(gateway="g", id=f"try-{number}", command=command))
+    await log.close()
+
+
+@pytest.mark.ci
+def test_the_command_line_sends_a_command_again_while_its_fate_is_unknown(
+    pair: Pair, broker: tuple[Broker, Link]
+) -> None:
+    one, two = pair
+    node, _ = broker
+    one.push()
+    one.push("other", champion=False)
+    for gateway in pair:
+        gateway.start()
+    eventually(lambda: alike(one, two))
+    generation = int(one.deployment()["generation"])
+    command = [sys.executable, "-m", "driftgate", "rollout", "start", "digits", "2"]
+    options = ["--steps", "100", "--timeout", "60", "--state-dir", str(one.state)]
+    port = {"DRIFTGATE_GATEWAY__ADMIN_PORT": str(one.ports["admin"])}
+    node.freeze()
+    try:
+        typed = subprocess.Popen(
+            [*command, *options], env=os.environ | port, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        time.sleep(one.config.kafka.control_timeout_s + 1.0)  # the first try is over
+    finally:
+        node.thaw()
+    said, _ = typed.communicate(timeout=90)
+    assert typed.returncode == 0, said
+    eventually(lambda: alike(one, two) and two.arms() == [{"2": 100}])
+    assert int(one.deployment()["generation"]) == generation + 1
+    proposals = shared(one)["folded_offset"] + 1
+    print(f"{proposals} entries: {said}")
 
 
 class Caller(threading.Thread):

@@ -1,10 +1,9 @@
 """TLS and SASL against a real broker, and what is said when they fail."""
 
 import logging
-import subprocess
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,42 +14,12 @@ from eventlog.kafka.failure import Unavailable
 from eventlog.kafka.log import KafkaLog
 from eventlog.kafka.sender import Sender
 from eventlog.settings import KafkaSettings
+from tests.broker.authority import Authority
 from tests.broker.broker import Broker
+from tests.broker.scram import MECHANISM, PASSWORD, SETTINGS, USER
 from tests.broker.topics import run, settings_for_test
-from tests.conftest import require
 
 pytestmark = pytest.mark.ci
-USER, PASSWORD = "driftgate", "right"
-
-
-@dataclass(frozen=True)
-class Authority:
-    """Certificates of one authority, as files in PEM."""
-
-    folder: Path
-    name: str
-
-    @property
-    def ca(self) -> Path:
-        return self.folder / f"{self.name}.pem"
-
-    def create(self) -> "Authority":
-        self._openssl(self.name, "-subj", f"/CN={self.name}")
-        return self
-
-    def issue(self, name: str) -> tuple[Path, Path]:
-        """Certificate and key, for 127.0.0.1."""
-        signer = ("-CA", str(self.ca), "-CAkey", str(self.folder / f"{self.name}.key"))
-        address = ("-addext", "subjectAltName=IP:127.0.0.1")
-        leaf = ("-addext", "basicConstraints=critical,CA:FALSE")
-        self._openssl(name, "-subj", f"/CN={name}", *signer, *address, *leaf)
-        return self.folder / f"{name}.pem", self.folder / f"{name}.key"
-
-    def _openssl(self, name: str, *options: str) -> None:
-        files = ("-keyout", f"{name}.key", "-out", f"{name}.pem")
-        command = [require("openssl"), "req", "-x509", "-newkey", "rsa:2048", "-nodes"]
-        command += ["-days", "2", *files, *options]
-        subprocess.run(command, cwd=self.folder, check=True, capture_output=True)
 
 
 @pytest.fixture(scope="module")
@@ -60,24 +29,15 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 @pytest.fixture(scope="module")
 def broker(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Iterator[Broker]:
-    certificate, key = authority.issue("broker")
-    keystore = authority.folder / "keystore.pem"
-    keystore.write_bytes(key.read_bytes() + certificate.read_bytes())
     settings = {
-        "sasl.enabled.mechanisms": "SCRAM-SHA-512",
-        "listener.name.sasl.scram-sha-512.sasl.jaas.config": (
-            "org.apache.kafka.common.security.scram.ScramLoginModule required;"
-        ),
-        "ssl.keystore.type": "PEM",
-        "ssl.keystore.location": str(keystore),
-        "ssl.truststore.type": "PEM",
-        "ssl.truststore.location": str(authority.ca),
+        **SETTINGS,
+        **authority.keystore(),
         "listener.name.mutual.ssl.client.auth": "required",
     }
     listeners = {"SASL": "SASL_PLAINTEXT", "TLS": "SSL", "MUTUAL": "SSL"}
     broker = Broker(tmp_path_factory.mktemp("broker"), settings, listeners)
     try:
-        broker.format("--add-scram", f"SCRAM-SHA-512=[name={USER},password={PASSWORD}]")
+        broker.format("--add-scram", f"{MECHANISM}=[name={USER},password={PASSWORD}]")
         broker.start()
         yield broker
     finally:
