@@ -10,7 +10,6 @@ import random
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
@@ -27,25 +26,11 @@ from eventlog.settings import KafkaSettings
 from tests.broker.broker import Broker, running_broker
 from tests.broker.topics import settings_for_test
 from tests.kills import kill_one
+from tests.system_on_kafka import OnKafka
 
 ROWS_PER_S = 2000.0
 ROWS, KILLS = 200_000, 20
 KINDS = ("worker", "worker", "supervisor", "shipper", "monitor", "broker")
-
-
-@dataclass
-class OnKafka(System):
-    address: str = ""
-    kafka: KafkaSettings = field(default_factory=KafkaSettings)
-    mode: str = "async"
-
-    def environment(self) -> dict[str, str]:
-        return super().environment() | {
-            "DRIFTGATE_LOG__KAFKA": self.address,
-            "DRIFTGATE_LOG__MODE": self.mode,
-            "DRIFTGATE_KAFKA__NAMESPACE": self.kafka.namespace,
-            "DRIFTGATE_KAFKA__REQUEST_TIMEOUT_S": "5.0",
-        }
 
 
 @pytest.fixture(scope="module")
@@ -82,9 +67,9 @@ def test_every_acknowledged_row_is_in_the_topic_or_in_a_gap(
         system.start()
         system.send_traffic()
         for mark in [ROWS * (i + 1) / (KILLS + 1) for i in range(KILLS)]:
-            wait_for(f"{mark:.0f} rows", lambda mark=mark: numbered(system) >= mark, 300)
+            wait_for(f"{mark:.0f} rows", lambda mark=mark: system.numbered() >= mark, 300)
             kill_something(rng, system, broker)
-        wait_for(f"{ROWS} rows", lambda: numbered(system) >= ROWS, 300)
+        wait_for(f"{ROWS} rows", lambda: system.numbered() >= ROWS, 300)
         system.end_traffic(labels_may_fail=True)
         system.stop()
         restarted_until_drained(system)
@@ -105,23 +90,10 @@ def test_every_acknowledged_row_is_in_the_topic_or_in_a_gap(
     print(json.dumps({"total": total, "journal": held}))
 
 
-def numbered(system: System) -> int:
-    return sum(line["acknowledged"] for line in system.ledger())
-
-
-def restarted_until_drained(system: System) -> None:
+def restarted_until_drained(system: OnKafka) -> None:
     """Closing the books of the dead and shipping the rest is the next start's work."""
     system.start()
-    wait_for(
-        "everything is shipped",
-        lambda: (
-            not any(
-                line["spooled"] or (line["unexplained"] and not line["live"])
-                for line in system.ledger()
-            )
-        ),
-        180,
-    )
+    system.until_drained()
     system.stop()
 
 
