@@ -81,9 +81,12 @@ def delivery_group(settings: LogSettings) -> str:
     return SHIPPER_GROUP if settings.kafka else MONITOR_GROUP
 
 
-def publish_position(directory: Path, group: str, consumed: Consumed) -> None:
+def publish_position(
+    directory: Path, group: str, consumed: Consumed, room: Path | None = None
+) -> None:
     """Replace the position of `group` at once.
 
+    room: a file to write it into, which then is the position's; for a full disk.
     Raises: ValueError for a group name that is no plain file name, OSError.
     """
     folder = directory / _FOLDER
@@ -93,7 +96,7 @@ def publish_position(directory: Path, group: str, consumed: Consumed) -> None:
         "delivered": dict(consumed.delivered),
         "gaps": [[*key, rows] for key, rows in consumed.gaps.items()],
     }
-    replace_file(folder / _file(group), json.dumps(document).encode())
+    replace_file(folder / _file(group), json.dumps(document).encode(), room)
 
 
 def read_position(directory: Path, group: str) -> Consumed | None:

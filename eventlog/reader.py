@@ -24,6 +24,7 @@ from eventlog.log import LogClosed, StorageError
 from eventlog.segment import (
     UNBOUNDED,
     Glance,
+    LoneReader,
     SegmentDamaged,
     connect_reader,
     damage,
@@ -271,7 +272,11 @@ class SpoolReader:
                     self._connections.popitem(last=False)[1].close()
             else:
                 self._connections.move_to_end(name)
-            yield connection
+            try:
+                yield connection
+            finally:
+                if isinstance(connection, LoneReader):
+                    self._drop(name)
 
     def _drop(self, name: SegmentName) -> None:
         connection = self._connections.pop(name, None)

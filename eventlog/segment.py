@@ -110,19 +110,45 @@ class Glance:
     newest_ns: int
 
 
-def connect(path: Path) -> sqlite3.Connection:
+class LoneReader(sqlite3.Connection):
+    """One that keeps everybody else out while it is open: to be closed after each use."""
+
+
+def connect(
+    path: Path, factory: type[sqlite3.Connection] = sqlite3.Connection
+) -> sqlite3.Connection:
     """A connection in autocommit that may be handed from thread to thread."""
     connection = sqlite3.connect(
-        f"file:{_quoted(path)}?mode=rw", uri=True, isolation_level=None, check_same_thread=False
+        f"file:{_quoted(path)}?mode=rw",
+        uri=True,
+        isolation_level=None,
+        check_same_thread=False,
+        factory=factory,
     )
     connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
     return connection
 
 
 def connect_reader(path: Path) -> sqlite3.Connection:
-    """As `connect`, but refusing to write; it may still replay a dead writer's log."""
+    """As `connect`, but refusing to write; it may still replay a dead writer's log.
+
+    SQLite keeps an index of the write-ahead log in a file beside it. On a full disk that
+    cannot be made, and a log that cannot be read can never be emptied: the index is then
+    kept in memory, which takes the file for oneself. A living writer has made the index.
+    """
     connection = connect(path)
-    connection.execute("PRAGMA query_only = 1")
+    try:
+        connection.execute("PRAGMA query_only = 1")
+        connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone()
+    except sqlite3.OperationalError as exc:
+        if exc.sqlite_errorcode != sqlite3.SQLITE_IOERR_SHMSIZE:
+            return connection  # whoever reads is told
+        connection.close()
+        connection = connect(path, LoneReader)
+        connection.execute("PRAGMA query_only = 1")
+        connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+    except sqlite3.Error:
+        pass  # likewise
     return connection
 
 

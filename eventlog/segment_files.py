@@ -115,11 +115,15 @@ def sync_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
-def replace_file(path: Path, content: bytes) -> None:
-    """Write `content` to `path` at once or not at all; survives a power loss."""
-    scratch = path.with_name(path.name + SCRATCH_SUFFIX)
-    with scratch.open("wb") as file:
+def replace_file(path: Path, content: bytes, room: Path | None = None) -> None:
+    """Write `content` to `path` at once or not at all; survives a power loss.
+
+    room: a file on the same disk, whose blocks are used, and which is gone afterwards.
+    """
+    scratch = room or path.with_name(path.name + SCRATCH_SUFFIX)
+    with scratch.open("r+b" if room else "wb") as file:
         file.write(content)
+        file.truncate()
         file.flush()
         os.fsync(file.fileno())
     os.replace(scratch, path)

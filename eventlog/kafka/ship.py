@@ -256,8 +256,8 @@ class Shipper:
         """Position first, then what may go because of it; a disk that refuses ends nothing."""
         now, consumed = time.monotonic(), self._shipped.consumed
         try:
-            await asyncio.to_thread(self._shipped.publish, consumed)
-            if now - self._removed_at > REMOVE_S:
+            spent = await asyncio.to_thread(self._shipped.publish, consumed)
+            if spent or now - self._removed_at > REMOVE_S:
                 await asyncio.to_thread(self._shipped.remove)
                 self._removed_at = now
         except OSError as error:

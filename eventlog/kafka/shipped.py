@@ -21,7 +21,8 @@ from eventlog.segment import first_metas
 from eventlog.segment_files import list_segments, list_slabs, segment_bytes
 from eventlog.slab import rows_numbered
 
-# Room for a position on a disk that is full of what could go once it is written.
+# Room for a position on a disk that is full of what could go once it is written. What is
+# written there takes its place: freed, the room would be the workers' in a moment.
 RESERVE_BYTES = 256 * 1024
 
 logger = logging.getLogger(__name__)
@@ -46,19 +47,33 @@ class Shipped:
         """`stored`, as it was shipped, is acknowledged everywhere."""
         self._tally.add(stored)
 
-    def publish(self, consumed: Consumed) -> None:
-        """Raises: OSError; what is published then still stands."""
+    def publish(self, consumed: Consumed) -> bool:
+        """Returns: whether that took the reserve, and `remove` is to follow at once.
+
+        Raises: OSError; what is published then still stands.
+        """
         with self._one_at_a_time:
             if consumed == self._published:
-                return
+                return False
+            spent = False
             try:
                 publish_position(self._directory, SHIPPER_GROUP, consumed)
             except OSError:
-                if not self._reserve.exists():
+                # There is one reserve: it is not given for a position that frees nothing.
+                if not self._reserve.exists() or not self._frees(consumed):
                     raise
-                self._reserve.unlink()
-                publish_position(self._directory, SHIPPER_GROUP, consumed)
+                publish_position(self._directory, SHIPPER_GROUP, consumed, self._reserve)
+                spent = True
             self._published = consumed
+            return spent
+
+    def _frees(self, consumed: Consumed) -> bool:
+        """Whether a segment lies whole behind it that may go though its producer lives."""
+        return any(
+            names[1].first_offset - 1 <= consumed.position.get(producer, 0)
+            for producer, names in list_segments(self._directory).items()
+            if len(names) > 2
+        )
 
     def remove(self) -> None:
         """Unlink what lies whole behind the published position. Raises: OSError."""

@@ -13,7 +13,17 @@ import numpy as np
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from eventlog import LogSettings, SqliteLog, encode_predictions, fake_rows, read_position
+from eventlog import (
+    LogSettings,
+    PredictionWriter,
+    SqliteLog,
+    encode_predictions,
+    fake_rows,
+    ledger,
+    read_position,
+    rows_numbered,
+)
+from eventlog import writer as writer_module
 from eventlog.core.kafka_message import Placed
 from eventlog.core.record import PREDICTIONS, RecordKind
 from eventlog.kafka import ship, shipped
@@ -28,6 +38,7 @@ from loadtests.gateway import free_ports
 from tests.broker.broker import Broker, running_broker
 from tests.broker.topics import make_topics, read_topic, run, settings_for_test
 from tests.shipping import MODELS, Producer, ShipperProcess, arrived, eventually
+from tests.small_disk import small_disk
 
 A, B = "aaaaaa", "bbbbbb"
 
@@ -359,10 +370,10 @@ def test_a_full_disk_does_not_keep_what_could_go(
     producer.write(60)
     reserve = tmp_path / "log" / "shipper.reserve"
 
-    def publish(*args: Any) -> None:
-        if reserve.exists():
+    def publish(directory: Path, group: str, consumed: Any, room: Path | None = None) -> None:
+        if room is None:
             raise OSError(errno.ENOSPC, "No space left on device")
-        publish_position(*args)
+        publish_position(directory, group, consumed, room)
 
     reserve.write_bytes(b"")
     made = shipper(tmp_path, FakeKafka())
@@ -371,6 +382,36 @@ def test_a_full_disk_does_not_keep_what_could_go(
     run_until(made, lambda: len(list((tmp_path / "log").glob("*.db"))) < before)
     assert reserve.exists()  # for the next time
     producer.crash()
+
+
+def test_a_disk_that_is_truly_full_is_emptied_by_what_is_shipped(
+    tmp_path: Path, quick: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Not even SQLite's index of a write-ahead log can be made there, to read one."""
+    monkeypatch.setattr(writer_module, "RETRY_S", 0.02)
+    away = True
+    outlet = FakeKafka(lambda: Unavailable("kafka cannot be used: gone") if away else None)
+    with small_disk(tmp_path / "log", 4 * 1024 * 1024):
+        settings = LogSettings(flush_ms=2, segment_bytes=300_000)
+        writer = PredictionWriter(tmp_path / "log", A, settings)
+
+        def offer() -> PredictionWriter:
+            writer.offer(fake_rows(writer.assign(500), 500))
+            return writer
+
+        made = shipper(tmp_path, outlet)
+        run_until(made, lambda: offer() and "their rows become gaps" in caplog.text)
+        time.sleep(0.2)
+        away = False
+        made = shipper(tmp_path, outlet)
+        run_until(made, lambda: offer().gap_rows.get("storage"))
+        assert writer.close(30.0)
+        made = shipper(tmp_path, outlet)
+        numbered = rows_numbered(tmp_path / "log", A)
+        run_until(made, lambda: made._shipped.consumed.rows(A) == numbered)
+        (line,) = ledger(tmp_path / "log", SHIPPER_GROUP)
+    assert (line.spooled, line.unexplained) == (0, 0)
+    assert line.gaps.keys() == {"storage"}
 
 
 def test_a_letter_that_nobody_takes_does_not_hold_up_the_rest(
