@@ -4,6 +4,8 @@ Laws:
 - a task exists while its partition is assigned, and from its claim on: a partition
   that is taken away is stored, handed over and closed before the group goes on;
 - one partition's failure to open or to be read holds up no other for longer than a try;
+- told to stop, it ends within seconds whatever the brokers do: what waits for them is
+  cut off, what was read is stored here, and handed over if Kafka answers;
 - what the others of the group own is not known here, and not shown.
 """
 
@@ -37,6 +39,9 @@ from registry_client import Source
 
 OPEN_AGAIN_S = 2.0
 DATABASE_FILE = "monitor.db"
+# Told to stop: how long the turn under way may take, and then each thing that Kafka is asked.
+GRACE_S = 2.0
+LAST_WORD_S = 5.0
 
 logger = logging.getLogger(__name__)
 
@@ -95,25 +100,45 @@ class GroupMonitor:
         self._open_again: dict[int, float] = {}
         self._not_opened: dict[int, str] = {}  # why
         self._shown = self._shared = -inf
+        self._stop, self._turned = threading.Event(), threading.Event()
 
     def run(self, stop: threading.Event) -> None:
+        self._stop = stop
+        threading.Thread(target=self._cut_off, name="monitor-stop", daemon=True).start()
         self._publish()
         while not stop.is_set():
             if not self.round():
                 stop.wait(IDLE_S)
+        self._turned.set()
 
     def close(self) -> None:
-        """Store and hand over what is owned, leave; within a few seconds for each partition."""
-        for number in list(self._owned):
-            self._release(number)
+        """Store and hand over what is owned, and leave."""
+        self._turned.set()
+        self._handover.hurry(LAST_WORD_S)
+        answers = True
+        for number, owned in list(self._owned.items()):
+            owned.task.commit()
+            answers = answers and (self._hand_over(owned) or owned.ownership.lost)
+            self._drop(number, "this monitor stops")
         self._membership.close()
         self._letters.close()
         self._handover.close()
+
+    def _cut_off(self) -> None:
+        """In a thread of its own: end what the main loop waits for after it was told to stop."""
+        self._stop.wait()
+        if self._turned.wait(GRACE_S):
+            return
+        self._handover.hurry(LAST_WORD_S)
+        for owned in list(self._owned.values()):
+            threading.Thread(target=owned.log.close, daemon=True).start()
 
     def round(self) -> bool:
         """A turn of each task, and what the group asks for; False when there was nothing to do."""
         busy = self._follow_group()
         for owned in list(self._owned.values()):
+            if self._stop.is_set():
+                return False
             try:
                 busy = owned.task.turn() or busy
             except LogError as error:
@@ -204,7 +229,7 @@ class GroupMonitor:
         owned = self._owned[number]
         owned.task.commit()
         self._hand_over(owned)
-        self._drop(number, "the group has given it to another, or this monitor stops")
+        self._drop(number, "the group has given it to another")
 
     def _drop(self, number: int, reason: str) -> None:
         owned = self._owned.pop(number)
@@ -213,11 +238,11 @@ class GroupMonitor:
         self._open_again[number] = time.monotonic() + OPEN_AGAIN_S
         logger.info("gave up partition %d: %s", number, reason)
 
-    def _hand_over(self, owned: Owned) -> None:
+    def _hand_over(self, owned: Owned) -> bool:
         models = owned.task.engine.models.values()
         standing = {state.standing_id for state in models if state.standing_key}
         unfinished = {row.verdict for row in owned.task.parts.actions.unfinished()}
-        owned.ownership.hand_over(owned.task.parts.store, standing | unfinished)
+        return owned.ownership.hand_over(owned.task.parts.store, standing | unfinished)
 
     # -- poison --------------------------------------------------------------------
 

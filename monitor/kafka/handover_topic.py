@@ -9,7 +9,7 @@ Laws:
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, Future
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -37,10 +37,11 @@ class HandoverTopic:
 
     def __init__(self, bootstrap: str, settings: KafkaSettings, topic: str) -> None:
         self._bootstrap, self._settings, self._topic = bootstrap, settings, topic
-        self._patience_s = 2 * settings.request_timeout_s
+        self._patience_s, self._read_s = 2 * settings.request_timeout_s, READ_S
         self._loop = EventLoop("monitor-handover")
         self._producer: AIOKafkaProducer | None = None
         self._cluster = Cluster(bootstrap, settings)
+        self._asked: Future[Any] | None = None  # what is being waited for
         self._known: dict[int, int] = {}  # partition -> beyond it nothing has been looked at
 
     def claim(self, number: int, owner: str) -> HandedOver:
@@ -48,7 +49,7 @@ class HandoverTopic:
 
         Raises: Unavailable.
         """
-        return self._run(self._claim(number, owner), READ_S)
+        return self._run(self._claim(number, owner), self._read_s)
 
     def write(self, number: int, entries: Sequence[Entry]) -> None:
         """Raises: Unavailable; some may be there."""
@@ -60,11 +61,22 @@ class HandoverTopic:
 
     def read(self, number: int) -> HandedOver:
         """All that is in partition `number`, which stays whose it is. Raises: Unavailable."""
-        return self._run(self._read_whole(number), READ_S)
+        return self._run(self._read_whole(number), self._read_s)
 
     def partitions(self) -> int:
         """How many there are; 0 where there is no topic. Raises: Unavailable."""
         return self._run(self._count(), self._patience_s)
+
+    def hurry(self, timeout_s: float) -> None:
+        """Give up what is being waited for, and wait for nothing longer than this from now on.
+
+        From any thread.
+        """
+        self._patience_s = min(self._patience_s, timeout_s)
+        self._read_s = min(self._read_s, timeout_s)
+        asked = self._asked
+        if asked is not None:
+            asked.cancel()
 
     def close(self) -> None:
         self._loop.end(self._stop, CLOSE_S)
@@ -164,7 +176,9 @@ class HandoverTopic:
 
     def _run(self, coroutine: Coroutine[Any, Any, T], timeout_s: float) -> T:
         try:
-            return self._loop.submit(self._bounded(coroutine, timeout_s)).result()
+            asked = self._loop.submit(self._bounded(coroutine, timeout_s))
+            self._asked = asked
+            return asked.result()
         except (CancelledError, RuntimeError):
             raise Unavailable("kafka: this end was closed") from None
 

@@ -45,6 +45,7 @@ class Ownership:
         self._waiting: dict[str, ActionRow] = {}
         self._foreign = self._found.foreign(self.epoch)
         self._written = -inf
+        self._said = False  # that it cannot be handed over now
         self.lost = False
 
     @property
@@ -135,10 +136,11 @@ class Ownership:
         except (AdminError, LogError) as error:
             store.changes_lost()
             self._written = time.monotonic() - RETRY_S
-            if not self.lost:
+            if not self.lost and not self._said:
+                self._said = True
                 logger.warning("partition %d cannot be handed over: %s", self.number, error)
             return False
         self._snapshots.written(plan)
-        self._foreign = []
+        self._foreign, self._said = [], False
         self._written = time.monotonic()
         return True

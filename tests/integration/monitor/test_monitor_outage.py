@@ -111,17 +111,17 @@ def hurt(broker: Broker, fault: str) -> Callable[[], None]:
     return broker.thaw
 
 
-def again_and_again(action: Callable[[], Any]) -> None:
-    """Until Kafka takes it; the broker may know its topics later than it answers."""
+def patiently(append: Callable[..., None]) -> Callable[..., None]:
+    """Until Kafka takes it; a broker may know its topics later than it answers."""
 
-    def attempt() -> bool:
+    def attempt(*arguments: Any) -> bool:
         try:
-            action()
+            append(*arguments)
         except Unavailable:
             return False
         return True
 
-    wait_for("kafka takes records", attempt)
+    return lambda *arguments: wait_for("kafka takes records", lambda: attempt(*arguments))
 
 
 @pytest.mark.parametrize("fault", ["killed", "frozen"])
@@ -148,12 +148,7 @@ def test_without_kafka_monitors_do_nothing_and_say_so_and_go_on_afterwards_bit_f
     finally:
         heal()
     wait_for("the candidate is rolled back", lambda: any(rollbacks(a) for a in admins))
-    step = traffic.append
-
-    def append(log: Any, producer: str, records: Any) -> None:
-        again_and_again(lambda: step(log, producer, records))
-
-    traffic.append = append
+    traffic.append = patiently(traffic.append)
     traffic.run(20)
     traffic.end()
     wait_for("nobody says that kafka is away", lambda: not any(map(says_so, monitors)))
@@ -215,3 +210,35 @@ def epoch_of(monitor: Process, number: int) -> int:
     state = monitor.state()
     assert state is not None
     return next(p["epoch"] for p in state["kafka"]["partitions"] if p["number"] == number)
+
+
+@pytest.mark.parametrize("fault", ["killed", "frozen"])
+def test_told_to_stop_without_kafka_they_end_and_go_on_from_their_files(
+    broker: Broker, cluster: Cluster, monitors: list[Process], fault: str
+) -> None:
+    traffic = cluster.traffic(rows_per_block=60)
+    owner = owner_of(cluster, monitors)
+    assert owner is not None
+    traffic.run(10)
+    wait_for("it has read", lambda: rows_of(owner) == 60 * 8)
+    heal = hurt(broker, fault)
+    try:
+        for monitor in monitors:
+            wait_for("it says that kafka is away", lambda m=monitor: says_so(m))
+        began = time.monotonic()
+        assert [monitor.stop() for monitor in monitors] == [0, 0]
+        seconds = time.monotonic() - began
+        print(f"both have ended after {seconds:.1f} s")
+        assert seconds < 60  # a request waits for 10 s, and there are several per partition
+    finally:
+        heal()
+    for monitor in monitors:
+        monitor.start()
+    traffic.append = patiently(traffic.append)
+    traffic.run(10)
+    traffic.end()
+    parts = cluster.uninterrupted()
+    last = wait_for("one owns it", lambda: owner_of(cluster, monitors))
+    cluster.settled(last.home, parts.engine.to_bytes())
+    parts.close()
+    assert [monitor.stop() for monitor in monitors] == [0, 0]
