@@ -41,6 +41,7 @@ class Admin:
     """Answers as the admin API does; remembers every command."""
 
     deployment: dict[str, Any] = field(default_factory=dict)
+    deployments: dict[str, dict[str, Any]] = field(default_factory=dict)  # of models by name
     commands: list[dict[str, Any]] = field(default_factory=list)
     refuse: str = ""
 
@@ -49,7 +50,8 @@ class Admin:
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                self._answer(200, admin.deployment)
+                name = self.path.rpartition("/")[2]
+                self._answer(200, admin.deployments.get(name, admin.deployment))
 
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
@@ -103,10 +105,19 @@ class Home:
         self.ids = PredictionIds.load(path)
         self.logs: dict[str, SqliteLog] = {}
         registry = EmbeddedRegistry(path / "registry")
-        self.digests: dict[str, str] = {}
+        self.digests_of: dict[str, dict[str, str]] = {}  # model -> version -> digest
+        self._registry = registry
+        self.add_model(MODEL, *versions)
+
+    @property
+    def digests(self) -> dict[str, str]:
+        return self.digests_of[MODEL]
+
+    def add_model(self, model: str, *versions: Version) -> None:
+        digests = self.digests_of.setdefault(model, {})
         for version in versions:
-            manifest = registry.push(
-                MODEL,
+            manifest = self._registry.push(
+                model,
                 {
                     "model.onnx": (FileRole.MODEL, plain_model()),
                     "reference.json": (FileRole.REFERENCE, profile_of(version).to_bytes()),
@@ -115,7 +126,7 @@ class Home:
                 outputs=(),
                 version=version.name,
             )
-            self.digests[version.name] = manifest.digest
+            digests[version.name] = manifest.digest
 
     def append(self, log: object, producer: str, records: list[Record]) -> None:
         """As `Traffic.append`: under the digests that the registry gave."""
@@ -126,7 +137,7 @@ class Home:
     def _with_digest(self, record: Record) -> Record:
         if "digest" not in record.headers:
             return record
-        digest = self.digests[record.headers["version"]]
+        digest = self.digests_of[record.headers["model"]][record.headers["version"]]
         return replace(record, headers={**record.headers, "digest": digest})
 
     def close(self) -> None:

@@ -96,6 +96,7 @@ class Traffic:
     """One block's worth of traffic at a time, over several producers."""
 
     log: Log
+    model: str = MODEL
     seed: int = 1
     producers: tuple[str, ...] = ("00000a", "00000b")
     rows_per_block: int = 200
@@ -170,7 +171,8 @@ class Traffic:
             due.append((producer, Label(prediction_id, 0, 0, float(truth[i]))))
         self.sent += rows
         value = prediction_rows(version, role, self.rollout, first, ts_ns, seen, said)
-        value = replace(value, weight=np.full(rows, weight, dtype=np.float32))
+        weights = np.full(rows, weight, dtype=np.float32)
+        value = replace(value, model=self.model, weight=weights)
         # The other arm's rows of this time are still to come.
         return [*left_out, encode_predictions(value, producer, start_ns)]
 
@@ -181,7 +183,9 @@ class Traffic:
         self.sequences[producer] += rows
         self.sent += rows
         reason = GapReason.SAMPLED
-        return [gap_record(producer, [(first, rows)], reason, model=MODEL, watermark_ns=start_ns)]
+        return [
+            gap_record(producer, [(first, rows)], reason, model=self.model, watermark_ns=start_ns)
+        ]
 
     def _labels(self, producer: str) -> list[Record]:
         mine = [label for owner, label in self.due.get(self.block, []) if owner == producer]
@@ -190,14 +194,14 @@ class Traffic:
         first = self.label_sequences[producer]
         self.label_sequences[producer] += len(mine)
         at_ns = self.now_ns + BLOCK_NS // 2
-        return [encode_labels(MODEL, mine, producer, first, at_ns, arrived_ns=at_ns)]
+        return [encode_labels(self.model, mine, producer, first, at_ns, arrived_ns=at_ns)]
 
     def lose(self, producer: str, rows: int, reason: GapReason = GapReason.OVERFLOW) -> None:
         """A gap of rows in the current block."""
         first = self.sequences[producer]
         self.sequences[producer] += rows
         record = gap_record(
-            producer, [(first, rows)], reason, model=MODEL, watermark_ns=self.now_ns + 1
+            producer, [(first, rows)], reason, model=self.model, watermark_ns=self.now_ns + 1
         )
         self.append(self.log, producer, [record])
 

@@ -13,6 +13,7 @@ from eventlog.kafka.event_loop import EventLoop
 from eventlog.kafka.failure import Unavailable
 from eventlog.kafka.log import KafkaLog
 from eventlog.kafka.sender import Addressed, Sender
+from eventlog.kafka.topics import partition_of
 from eventlog.log import scan
 from monitor.__main__ import World, read_settings
 from monitor.kafka import group_monitor
@@ -23,7 +24,7 @@ from monitor.kafka.ownership import NotOwner, Ownership
 from monitor.published import Published
 from monitor.row_finder import RowFinder
 from tests.broker.topics import read_topic
-from tests.monitor_cluster import BAD, Cluster, partitions_of, rows_of
+from tests.monitor_cluster import BAD, GOOD, Cluster, partitions_of, rows_of
 from tests.monitor_process import Admin, Process, wait_for
 from tests.monitor_world import BLOCK_NS, MODEL, START_NS
 
@@ -174,6 +175,96 @@ def test_poison_goes_to_the_dead_letters_and_the_partition_goes_on(
     assert offsets == list(range(offsets[0], offsets[0] + 500))
     assert "header" in headers["dlq.reason"]
     assert letters[0].value == b"poison"
+
+
+@pytest.mark.ci
+def test_of_several_models_each_has_one_owner_who_alone_acts_on_it(cluster: Cluster) -> None:
+    admins = [Admin(), Admin()]
+    monitors = [
+        cluster.monitor(cluster.home(name), admin) for name, admin in zip("ab", admins, strict=True)
+    ]
+    candidates = [f"model-{number}" for number in range(100)]
+    names = [
+        name
+        for partition in range(3)
+        for name in [it for it in candidates if number_of(it) == partition][:2]
+    ]
+    worse = names[::2]  # of their candidates
+    for name in names:
+        cluster.first.add_model(name, GOOD, BAD)
+        digests = cluster.first.digests_of[name]
+        for admin in admins:
+            admin.deployments[name] = {
+                "model": name, "generation": "7", "phase": "PROGRESSING", "weight": 20,
+                "rollout": "r1", "stable": {"digest": digests["1"]},
+                "candidate": {"digest": digests["2"]},
+                "changed_ns": str(START_NS + 15 * BLOCK_NS),
+            }  # fmt: skip
+    traffics = [
+        cluster.traffic(model=name, seed=number, rows_per_block=60, producers=(f"{number:05x}a",))
+        for number, name in enumerate(names)
+    ]
+    try:
+        for monitor in monitors:
+            monitor.start()
+        wait_for("they share the partitions", lambda: shared(monitors))
+        for block in range(60):
+            for traffic in traffics:
+                if block == 15 and traffic.model in worse:
+                    traffic.candidate, traffic.weight, traffic.rollout = BAD, 0.2, "r1"
+                traffic.step()
+        for traffic in traffics:
+            traffic.end()
+        wait_for("all is judged", lambda: verdicts(monitors).keys() == set(names))
+        wait_for(
+            "the worse candidates are rolled back",
+            lambda: {c["model"] for admin in admins for c in rollbacks(admin)} == set(worse),
+        )
+        wait_for("all is read", lambda: set(all_rows(monitors).values()) == {60 * 58})
+        found = verdicts(monitors)
+        assert {name for name, verdict in found.items() if verdict == "rollback"} == set(worse)
+        assert {found[name] for name in set(names) - set(worse)} == {"healthy"}
+        for monitor, admin in zip(monitors, admins, strict=True):
+            mine, state = partitions_of(monitor), monitor.state()
+            assert state is not None
+            assert set(state["models"]) == {name for name in names if number_of(name) in mine}
+            assert {command["model"] for command in admin.commands} <= set(state["models"])
+        assert all(
+            len({c["id"] for c in rollbacks(admin)}) == len(rollbacks(admin)) for admin in admins
+        )
+        assert [monitor.stop() for monitor in monitors] == [0, 0]
+    finally:
+        for admin in admins:
+            admin.close()
+        for monitor in monitors:
+            if monitor.process is not None and monitor.process.poll() is None:
+                monitor.kill()
+
+
+def number_of(model: str) -> int:
+    return partition_of(model, 3)
+
+
+def shared(monitors: list[Process]) -> bool:
+    owned = [partitions_of(monitor) for monitor in monitors]
+    return all(owned) and sorted(number for mine in owned for number in mine) == [0, 1, 2]
+
+
+def verdicts(monitors: list[Process]) -> dict[str, str]:
+    return {name: model["verdict"] for name, model in all_models(monitors)}
+
+
+def all_rows(monitors: list[Process]) -> dict[str, int]:
+    return {name: model["rows"] for name, model in all_models(monitors)}
+
+
+def all_models(monitors: list[Process]) -> list[tuple[str, dict[str, Any]]]:
+    states = [monitor.state() or {"models": {}} for monitor in monitors]
+    return [item for state in states for item in state["models"].items()]
+
+
+def rollbacks(admin: Admin) -> list[dict[str, Any]]:
+    return [command for command in list(admin.commands) if command["verb"] == "ROLLBACK"]
 
 
 def poisoned(monitor: Process, count: int) -> dict[str, Any] | None:
