@@ -142,6 +142,8 @@ class GroupMonitor:
             try:
                 busy = owned.task.turn() or busy
             except LogError as error:
+                if self._stop.is_set():
+                    return False
                 self._drop(owned.number, f"{error}; it is taken over again as it was stored")
                 self._not_opened[owned.number] = str(error)
                 continue
