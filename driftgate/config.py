@@ -86,22 +86,22 @@ class Config:
 
     @property
     def http_url(self) -> str:
-        return f"http://{_reachable(self.gateway.host)}:{self.gateway.http_port}"
+        return f"http://{reachable(self.gateway.host)}:{self.gateway.http_port}"
 
     @property
     def grpc_address(self) -> str:
-        return f"{_reachable(self.gateway.host)}:{self.gateway.grpc_port}"
+        return f"{reachable(self.gateway.host)}:{self.gateway.grpc_port}"
 
     @property
     def metrics_url(self) -> str:
-        return f"http://{_reachable(self.gateway.host)}:{self.gateway.metrics_port}/metrics"
+        return f"http://{reachable(self.gateway.host)}:{self.gateway.metrics_port}/metrics"
 
     @property
     def monitor_url(self) -> str:
-        return f"http://{_reachable(self.monitor.host)}:{self.monitor.port}"
+        return f"http://{reachable(self.monitor.host)}:{self.monitor.port}"
 
 
-def _reachable(host: str) -> str:
+def reachable(host: str) -> str:
     return {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)  # noqa: S104
 
 

@@ -35,6 +35,9 @@ class MonitorServer(ThreadingHTTPServer):
     def __init__(self, host: str, port: int, published: Published, database: Path) -> None:
         self.published, self.database = published, database
         self.registry = make_registry(published)
+        # The statistics of one question at a time, so that no number of askers can
+        # keep more than one core from the main loop.
+        self.drawing = threading.Lock()
         self._room = threading.BoundedSemaphore(CONNECTIONS_MAX)
         super().__init__((host, port), Handler)
 
@@ -74,6 +77,8 @@ class Handler(BaseHTTPRequestHandler):
                 self._state()
             case ["v1", "models", model, "history"]:
                 self._history(model, query)
+            case ["v1", "models", model, "drift"]:
+                self._drift(model, query)
             case ["v1", "models", model, "features", *name]:
                 self._feature(model, "/".join(name))
             case _:
@@ -105,6 +110,16 @@ class Handler(BaseHTTPRequestHandler):
         document = self.server.published.snapshot.feature(model, name)
         if document is None:
             self._json(404, {"error": f"model {model!r} has no feature {name!r} under watch"})
+            return
+        self._json(200, document)
+
+    def _drift(self, model: str, query: dict[str, list[str]]) -> None:
+        name = query["feature"][0] if "feature" in query else None
+        with self.server.drawing:
+            document = self.server.published.snapshot.drift(model, name)
+        if document is None:
+            what = f"model {model!r}" if name is None else f"model {model!r} with feature {name!r}"
+            self._json(404, {"error": f"there is no {what} under watch"})
             return
         self._json(200, document)
 

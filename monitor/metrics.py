@@ -14,7 +14,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from monitor.core.judge import Kind
-from monitor.core.statistics import STATISTICS
+from monitor.core.statistics import HEADLINE
 from monitor.published import Published, Snapshot
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -170,7 +170,7 @@ def _model_samples(model: str, document: Mapping[str, Any]) -> dict[Entry, list[
         EFFECT: [
             ((model, feature["name"], name), feature[name])
             for feature in features
-            for name in STATISTICS
+            for name in HEADLINE
             if feature[name] is not None
         ],
         ARM_ROWS: [((model, arm), found["rows"]) for arm, found in arms],

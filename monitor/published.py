@@ -8,6 +8,7 @@ from typing import Any
 
 from monitor.core.effects import Effect
 from monitor.documents import feature_document
+from monitor.drift_documents import model_drift_document, one_drift_document
 
 Document = dict[str, Any]
 
@@ -55,6 +56,16 @@ class Snapshot:
             if effect.feature.name == name:
                 return feature_document(effect)
         return None
+
+    def drift(self, model: str, name: str | None = None) -> Document | None:
+        """All statistics of a model's features, or all about one; None: no such one."""
+        ranked = self.effects.get(model)
+        if ranked is None:
+            return None
+        if name is None:
+            return model_drift_document(model, ranked)
+        found = [effect for effect in ranked if effect.feature.name == name]
+        return one_drift_document(model, found[0]) if found else None
 
 
 # Of several tasks the one that is furthest behind is shown; of the rest, the sum.

@@ -1,8 +1,9 @@
-"""`driftgate monitor`: the sidecar alone; `driftgate monitor unfreeze`: let it act again."""
+"""`driftgate monitor`: the sidecar alone; its verbs ask it, or let it act again."""
 
 import argparse
 
 from driftgate.cli import common_options
+from driftgate.commands import monitor_drift
 from driftgate.config import load_config, setting_options
 from driftgate.processes import become, monitor_document
 
@@ -20,6 +21,7 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     )
     parser.set_defaults(run=run_monitor)
     verbs = parser.add_subparsers(metavar="verb")
+    monitor_drift.register(verbs)
     unfreeze = verbs.add_parser(
         "unfreeze",
         help="let automation act again after it stopped itself",

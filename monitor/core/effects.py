@@ -1,5 +1,6 @@
 """Which features moved, by how much: effect sizes beside evidence, most evidence first."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import log
 
@@ -8,13 +9,14 @@ import numpy as np
 from monitor.core.bins import Counts, Floats
 from monitor.core.model_state import ModelState
 from monitor.core.profile import FeatureProfile
-from monitor.core.statistics import STATISTICS
+from monitor.core.statistics import HEADLINE, STATISTICS, Binned
 
 
 @dataclass(frozen=True, slots=True)
 class Effect:
     """One feature (or prediction) in the live window against its reference.
 
+    statistics:   the headline effect sizes; NaN for one that says nothing about its kind.
     log_evidence: of its own e-detector, in log seconds; None for predictions.
     named:        the false discovery rule names it as one that moved.
     """
@@ -36,7 +38,7 @@ def effects(state: ModelState) -> list[Effect]:
     named = discoveries(own, state.settings.warn)
     live = stable.window.live
     watched = (*profile.features, *profile.predictions)
-    sizes = _sizes(watched, live)
+    sizes = effect_sizes(watched, stable.yardstick.binned(live), HEADLINE)
     inputs = len(profile.features)
     order = sorted(range(inputs), key=lambda f: (-own[f], f))
     return [
@@ -51,11 +53,16 @@ def effects(state: ModelState) -> list[Effect]:
     ]
 
 
-def _sizes(watched: tuple[FeatureProfile, ...], live: Counts) -> dict[str, Floats]:
-    if not watched:
-        return {}
-    reference = np.stack([feature.counts for feature in watched])
-    return {name: statistic(reference, live) for name, statistic in STATISTICS.items()}
+def effect_sizes(
+    watched: Sequence[FeatureProfile], binned: Binned, names: Iterable[str]
+) -> dict[str, Floats]:
+    """(f,) by statistic; NaN where it says nothing about a feature's kind."""
+    sizes = {}
+    for name in names:
+        statistic = STATISTICS[name]
+        told = np.array([feature.kind in statistic.kinds for feature in watched], dtype=np.bool_)
+        sizes[name] = np.where(told, statistic.effect(binned), np.nan)
+    return sizes
 
 
 def discoveries(log_evidence: Floats, log_threshold: float) -> set[int]:

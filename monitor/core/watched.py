@@ -18,6 +18,7 @@ from monitor.core.evidence import NOTHING, Bets, mean_bets, share_bets
 from monitor.core.profile import ReferenceProfile
 from monitor.core.reference_error import mean_error
 from monitor.core.settings import WEIGHTS, CoreSettings
+from monitor.core.statistics.binned import Binned, Layout, Side, reference_counts
 from monitor.core.tree import Tree
 
 SHARE_GROUPS = (Group.FEATURES, Group.QUALITY, Group.PREDICTIONS)
@@ -30,6 +31,9 @@ class Yardstick:
         self.profile = profile or ReferenceProfile(rows=0, features=())
         self.known = profile is not None
         self.counter = Counter(self.profile)
+        watched = (*self.profile.features, *self.profile.predictions)
+        self._layout = Layout.of(watched)
+        self._reference = Side.of(self._layout, reference_counts(watched))
         self.events: Events = make_events(self.profile, settings.coarse_edges)
         self.bets: dict[Group, Bets] = {
             group: share_bets(
@@ -45,6 +49,10 @@ class Yardstick:
         self.loss_bound = loss_bound(profile, settings.loss_tolerance)
         bounds = np.array([1.0 if self.loss_bound is None else self.loss_bound])
         self.bets[Group.LOSS] = mean_bets(bounds, WEIGHTS[Group.LOSS], settings.budget_s)
+
+    def binned(self, live: Counts) -> Binned:
+        """Features, then predictions, against the reference; live: (f + p, SLOTS)."""
+        return Binned(self._layout, self._reference, Side.of(self._layout, live))
 
 
 def loss_bound(

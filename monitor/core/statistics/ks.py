@@ -1,26 +1,42 @@
-"""Kolmogorov-Smirnov distance, from counts."""
+"""Kolmogorov-Smirnov distance."""
 
 import numpy as np
 
-from monitor.core.bins import Counts, Floats, ordered_counts
+from monitor.core.bins import Floats
+from monitor.core.statistics.binned import Binned
+from monitor.core.statistics.entry import ALL, Statistic
+from monitor.core.statistics.laws import MEAN_OF_KOLMOGOROV, kolmogorov_sf
 
 
-def kolmogorov_smirnov(reference: Counts, live: Counts) -> Floats:
-    """Largest difference of the two cumulative shares, over the bins' order.
+def kolmogorov_smirnov(binned: Binned) -> Floats:
+    """Largest difference of the two cumulative shares, over the places.
 
-    reference, live: (..., SLOTS) counts. Returns (...), in [0, 1].
-    Missing, non-finite and unseen values have no place in the order and are
-    left out of both sides; a side without any value gives NaN. Ties and empty
-    bins need no care: a share that does not move adds no difference.
-    Bound: at most one bin's reference mass below the distance on raw data
-    (1/256, plus ties).
+    Returns (...), in [0, 1]. Missing, non-finite and unseen values have no place
+    and are left out of both sides; a side without any value gives NaN. Ties and
+    empty bins need no care: a share that does not move adds no difference.
+    Categories stand in the order of their bins, which the reference fixed; there it
+    is a lower bound of the total variation among the known ones.
+    Bound: at most the largest share that both sides hold of one place is missing
+    from the distance on raw values (1/256, plus ties).
+    Law: Kolmogorov's. Ties make it conservative, never wrong.
     Source: scipy.stats.ks_2samp on the bin numbers gives the same number.
     """
-    shares = [_cumulative(ordered_counts(counts)) for counts in (reference, live)]
-    return np.asarray(np.max(np.abs(shares[0] - shares[1]), axis=-1))
+    return np.asarray(np.abs(binned.differences).max(axis=-1))
 
 
-def _cumulative(counts: Counts) -> Floats:
-    total = counts.sum(axis=-1, keepdims=True).astype(np.float64)
-    total[total == 0] = np.nan
-    return np.asarray(np.cumsum(counts, axis=-1) / total)
+def _missing_from_raw(binned: Binned) -> Floats:
+    return np.asarray(np.minimum(*binned.blurred).max(axis=-1))
+
+
+KS = Statistic(
+    "ks",
+    "Kolmogorov-Smirnov distance",
+    "share of rows",
+    ALL,
+    kolmogorov_smirnov,
+    "Kolmogorov",
+    null_mean=lambda binned: MEAN_OF_KOLMOGOROV * np.sqrt(binned.value_noise),
+    p_value=lambda binned, effect: kolmogorov_sf(effect / np.sqrt(binned.value_noise)),
+    raw_error=_missing_from_raw,
+    most=1.0,
+)

@@ -1,35 +1,32 @@
-"""Population stability index, from counts, with half-count smoothing."""
+"""Population stability index."""
 
-import numpy as np
-from numpy.typing import NDArray
-
-from monitor.core.bins import Counts, Floats
-from monitor.core.statistics.groups import merged_counts
-
-# An empty bin counts half a row: the smallest count that could as well have
-# been one. A fixed floor would make one stray row look like a shift.
-HALF_COUNT = 0.5
+from monitor.core.bins import Floats
+from monitor.core.statistics.binned import Binned
+from monitor.core.statistics.cell_law import LAW, cell_null_mean, cell_p_value
+from monitor.core.statistics.entry import ALL, Statistic
+from monitor.core.statistics.smoothing import log_ratios, smoothed_shares
 
 
-def population_stability(reference: Counts, live: Counts) -> Floats:
-    """Sum of (q - p) ln(q / p) over reference deciles and the special slots.
+def population_stability(binned: Binned) -> Floats:
+    """Sum of (q - p) ln(q / p) over the cells.
 
-    reference, live: (..., SLOTS) counts. Returns (...), in nats, >= 0.
-    Empty bins: every bin that either side uses gets half a count more on both
-    sides; bins empty on both sides do not exist. No rows on a side: NaN.
-    NaN values are rows of the slot `missing`, so a rise of them counts.
-    Null mean: about (bins - 1)(1/n + 1/m).
+    Returns (...), in nats, >= 0; the symmetric relative entropy of the shares.
+    Empty cells: every cell that either side uses gets half a count more on both
+    sides; a cell empty on both sides does not exist. No rows on a side: NaN.
+    Missing values are rows of a cell of their own, so a rise of them counts.
     """
-    merged = merged_counts(reference, live)
-    used = (merged[0] + merged[1]) > 0
-    p, q = (_smoothed(side, used) for side in merged)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        terms = np.where(used, (q - p) * np.log(q / p), 0.0)
-    empty = (reference.sum(axis=-1) == 0) | (live.sum(axis=-1) == 0)
-    return np.where(empty, np.nan, terms.sum(axis=-1))
+    p, q = smoothed_shares(binned)
+    terms = (q - p) * log_ratios(p, q)
+    return terms.sum(axis=-1)  # type: ignore[no-any-return]
 
 
-def _smoothed(counts: Counts, used: NDArray[np.bool_]) -> Floats:
-    raised = np.where(used, counts + HALF_COUNT, 0.0)
-    with np.errstate(invalid="ignore"):
-        return np.asarray(raised / raised.sum(axis=-1, keepdims=True))
+PSI = Statistic(
+    "psi",
+    "Population stability index",
+    "nats",
+    ALL,
+    population_stability,
+    LAW,
+    null_mean=cell_null_mean,
+    p_value=cell_p_value,
+)

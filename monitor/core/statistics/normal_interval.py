@@ -1,0 +1,13 @@
+"""Intervals of what is normal in the limit."""
+
+from statistics import NormalDist
+
+import numpy as np
+
+from monitor.core.bins import Floats
+
+
+def normal_interval(effect: Floats, error: Floats, level: float) -> tuple[Floats, Floats]:
+    """effect -/+ as many standard errors as `level` asks for, both sides alike."""
+    reach = NormalDist().inv_cdf((1 + level) / 2) * error
+    return np.asarray(effect - reach), np.asarray(effect + reach)
