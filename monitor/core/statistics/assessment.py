@@ -10,13 +10,17 @@ from math import isnan, nan
 
 import numpy as np
 
-from monitor.core.bins import Counts, Floats
+from monitor.core.bins import UNSEEN, Counts, Floats
 from monitor.core.profile import FeatureProfile
 from monitor.core.statistics.binned import Binned, Layout
 from monitor.core.statistics.draws import redrawn, seed_of, unmoved
 from monitor.core.statistics.entry import Statistic
 
 LEVEL = 0.95
+# Values that a discrete reference never held have no place in its order. If more of
+# them came than this share of the noise (the root of 1/n + 1/m), what is left of the
+# live side is no fair sample of it, and a p-value would be small with nothing moved.
+LEFT_OUT_MAX = 0.1
 # Two ways to the same number may differ in the last digits; draws that equal the
 # effect must count as equal.
 SAME = 1e-12
@@ -29,7 +33,8 @@ class Assessment:
     null_mean: what chance alone makes of the effect, on average.
     low, high: LEVEL interval for the effect without sampling error.
     p_value:   chance of such an effect or a larger one if nothing has moved. For one
-               look: many features or many looks make small ones by themselves.
+               look: many features or many looks make small ones by themselves. NaN too
+               where the order lacks too many live values.
     drawn:     the p-value comes from draws, since the law does not hold for so few rows
                or there is none.
     raw_error: how far the effect on raw values may be away; None: exact or not bounded.
@@ -60,20 +65,19 @@ def assess(
     seed = seed_of(reference, live)
     again = Binned.of(layout, *redrawn(reference, live, seed))
     null = Binned.of(layout, *unmoved(reference, live, seed))
+    fair = int(live[UNSEEN]) / live.sum() <= LEFT_OUT_MAX * np.sqrt(binned.row_noise[0])
     with np.errstate(over="ignore", invalid="ignore"):
-        return [_assess(item, binned, again, null) for item in chosen]
+        return [_assess(item, binned, again, null, fair or not item.places) for item in chosen]
 
 
-def _assess(item: Statistic, binned: Binned, again: Binned, null: Binned) -> Assessment:
+def _assess(item: Statistic, binned: Binned, again: Binned, null: Binned, fair: bool) -> Assessment:
     effect = item.effect(binned)
-    p_value = item.p_value(binned, effect) if item.p_value else np.array([nan])
-    drawn = isnan(p_value[0]) and not isnan(effect[0])
+    p_value = item.p_value(binned, effect) if item.p_value and fair else np.array([nan])
+    drawn = isnan(p_value[0]) and not isnan(effect[0]) and fair
     needed = drawn or item.null_mean is None
     by_chance = item.effect(null)[:, 0] if needed else np.zeros(0)
     low, high = (
-        item.interval(binned, effect, LEVEL)
-        if item.interval
-        else _resampled(item, float(effect[0]), item.effect(again)[:, 0])
+        item.interval(binned, effect, LEVEL) if item.interval else _resampled(item, binned, again)
     )
     return Assessment(
         item,
@@ -87,20 +91,24 @@ def _assess(item: Statistic, binned: Binned, again: Binned, null: Binned) -> Ass
     )
 
 
-def _resampled(item: Statistic, effect: float, again: Floats) -> tuple[Floats, Floats]:
+def _resampled(item: Statistic, binned: Binned, again: Binned) -> tuple[Floats, Floats]:
     """A bootstrap interval within the statistic's range.
 
-    The draws of a distance are turned round about the effect: what chance adds to a
-    distance it adds to the draws once more, so turned round it is taken off. Near no
-    change the plain percentiles would hold the truth hardly ever. A signed number has
-    no such bias, and a quantile none of the symmetry that turning round needs.
+    The draws of a distance are turned round about the effect, as squares: what chance
+    adds to it, it adds to the draws once more, so turned round it is taken off. Near
+    no change the plain percentiles would hold the truth hardly ever. A signed number
+    has no such bias, and a quantile none of the symmetry that turning round needs.
     """
-    known = again[~np.isnan(again)]
+    size = item.uncorrected or item.effect
+    effect, drawn = float(size(binned)[0]), size(again)[:, 0]
+    known = drawn[~np.isnan(drawn)]
     if isnan(effect) or not known.size:
         return np.array([nan]), np.array([nan])
     outer = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    found = outer if item.signed else 2 * effect - outer[::-1]
-    low, high = np.clip(found, item.least, item.most)
+    if not item.signed:
+        turned = np.maximum(2 * effect**item.power - outer[::-1] ** item.power, 0.0)
+        outer = turned ** (1 / item.power)
+    low, high = np.clip(outer, item.least, item.most)
     return np.array([low]), np.array([high])
 
 

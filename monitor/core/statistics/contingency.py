@@ -12,7 +12,8 @@ def chi_square(binned: Binned) -> Floats:
     """Two-sample chi-square, by rows: sum of (p - q)² / h over the cells, h pooled.
 
     Returns (...), >= 0. Divided by 1/n + 1/m it is the chi-square of the table of
-    both sides, whatever their sizes; the reference is a sample like the other.
+    both sides, whatever their sizes; the reference is a sample like the other. Shares
+    are pooled by rows, so what a change amounts to depends somewhat on n : m.
     Cells empty on both sides do not exist; one that only one side fills costs what
     its rows make of it, so an unseen category is no infinity. No rows on a side: NaN.
     Source: scipy.stats.chi2_contingency(table, correction=False).
@@ -46,18 +47,29 @@ def cramers_v(binned: Binned) -> Floats:
     Returns (...), in [0, 1]: 0 where the difference is no more than chance makes,
     1 where no value is on both sides. It shrinks as one side outgrows the other, so
     compare it only between windows of a size. One cell, or no rows on a side: NaN.
-    Law: it is a rising function of chi-square and shares its p-value, with which it
-    loses what lies below 0.
+    Law: that of chi-square, of which it is a rising function; by draws, 1 where V is 0.
     Source: Bergsma 2013, "A bias-correction for Cramér's V and Tschuprow's T".
     """
-    rows = binned.reference.rows + binned.live.rows
-    cells = binned.freedom + 1
-    spare = np.maximum(rows - 1, 1.0)
-    phi2 = chi_square(binned) / binned.row_noise / np.maximum(rows, 1.0)
-    excess = np.maximum(phi2 - binned.freedom / spare, 0.0)
-    columns = cells - binned.freedom**2 / spare
-    least = np.minimum(columns - 1, 1 - 1 / spare)  # the table has two rows
-    return np.sqrt(np.minimum(excess / np.where(least > 0, least, np.nan), 1.0))
+    spare = _spare_rows(binned)
+    excess = np.maximum(_squared_contingency(binned) - binned.freedom / spare, 0.0)
+    return _cramer(binned, excess)
+
+
+def _cramer(binned: Binned, phi2: Floats) -> Floats:
+    """Root of the share that phi2 is of the most that it can be."""
+    spare = _spare_rows(binned)
+    columns = binned.freedom + 1 - binned.freedom**2 / spare
+    most = np.minimum(columns - 1, 1 - 1 / spare)  # the table has two rows
+    return np.sqrt(np.minimum(phi2 / np.where(most > 0, most, np.nan), 1.0))
+
+
+def _squared_contingency(binned: Binned) -> Floats:
+    """Chi-square by the rows of both sides."""
+    return chi_square(binned) / binned.row_noise / (binned.reference.rows + binned.live.rows)
+
+
+def _spare_rows(binned: Binned) -> Floats:
+    return np.asarray(np.maximum(binned.reference.rows + binned.live.rows - 1, 1.0))
 
 
 CHI_SQUARE = Statistic(
@@ -89,4 +101,6 @@ CRAMERS_V = Statistic(
     LAW,
     p_value=lambda binned, _: cell_p_value(binned, chi_square(binned)),
     most=1.0,
+    power=2,
+    uncorrected=lambda binned: _cramer(binned, _squared_contingency(binned)),
 )

@@ -35,6 +35,10 @@ class Statistic:
                those outside of the reference's range moved to its ends. None: exact,
                or without a bound; the docstring says which.
     neutral:   the effect where nothing has moved at all; least, most: its range.
+    places:    whether it is made of places; else of cells.
+    power:     to which the effect is a sum of squares of noise: 1 for a divergence, 2
+               for a distance. Chance adds the same to that sum wherever it is.
+    uncorrected: the effect without its own correction for chance, where it has one.
     """
 
     name: str
@@ -50,6 +54,9 @@ class Statistic:
     neutral: float = 0.0
     least: float = 0.0
     most: float = inf
+    places: bool = False
+    power: int = 1
+    uncorrected: Effect | None = None
 
     @property
     def signed(self) -> bool:

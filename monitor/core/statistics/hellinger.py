@@ -35,4 +35,5 @@ HELLINGER = Statistic(
     null_mean=_null_mean,
     p_value=lambda binned, effect: cell_p_value(binned, 8 * effect**2),
     most=1.0,
+    power=2,
 )

@@ -47,4 +47,5 @@ JENSEN_SHANNON = Statistic(
     null_mean=_null_mean,
     p_value=lambda binned, effect: cell_p_value(binned, PSI_PER_BIT * effect**2),
     most=1.0,
+    power=2,
 )

@@ -5,7 +5,7 @@ import numpy as np
 from monitor.core.bins import Floats
 from monitor.core.statistics.binned import Binned
 from monitor.core.statistics.entry import ALL, Statistic
-from monitor.core.statistics.laws import MEAN_OF_KOLMOGOROV, kolmogorov_sf
+from monitor.core.statistics.laws import kolmogorov_sf
 
 
 def kolmogorov_smirnov(binned: Binned) -> Floats:
@@ -35,8 +35,9 @@ KS = Statistic(
     ALL,
     kolmogorov_smirnov,
     "Kolmogorov",
-    null_mean=lambda binned: MEAN_OF_KOLMOGOROV * np.sqrt(binned.value_noise),
     p_value=lambda binned, effect: kolmogorov_sf(effect / np.sqrt(binned.value_noise)),
     raw_error=_missing_from_raw,
     most=1.0,
+    places=True,
+    power=2,
 )

@@ -14,7 +14,6 @@ STEPS_MAX = 10_000  # of a series; 260 cells need fewer than 500
 PRECISION = 1e-15
 KOLMOGOROV_TERMS = 12  # enough for 1e-16 on both sides of the change
 KOLMOGOROV_CHANGE = 1.0  # below, the theta function's other series converges faster
-MEAN_OF_KOLMOGOROV = sqrt(pi / 2) * log(2)
 
 
 def normal_sf(z: Floats) -> Floats:
@@ -56,8 +55,8 @@ def kolmogorov_sf(x: Floats) -> Floats:
 def quadratic_form_sf(x: float, weights: Floats) -> float:
     """P(sum of weights times squared normals > x); weights: (k,), not negative.
 
-    A saddlepoint approximation: right in the body and far into the tail to a few
-    per cent of the probability. No weight: the law of a constant 0.
+    A saddlepoint approximation: right to 8 % of the probability, far into the tail
+    too, and to less with more than one weight that counts. No weight: the law of a constant 0.
     Source: Kuonen 1999, after Lugannani and Rice 1980.
     """
     if isnan(x) or not np.isfinite(weights).all():

@@ -71,4 +71,5 @@ MANN_WHITNEY = Statistic(
     raw_error=_error,
     neutral=0.5,
     most=1.0,
+    places=True,
 )

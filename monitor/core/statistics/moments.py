@@ -105,6 +105,7 @@ MEAN_SHIFT = Statistic(
     interval=_mean_interval,
     raw_error=_raw_error,
     least=-inf,
+    places=True,
 )
 DEVIATION_RATIO = Statistic(
     "deviation_ratio",
@@ -114,6 +115,7 @@ DEVIATION_RATIO = Statistic(
     deviation_ratio,
     "draws",
     neutral=1.0,
+    places=True,
 )
 SKEWNESS_SHIFT = Statistic(
     "skewness_shift",
@@ -123,4 +125,5 @@ SKEWNESS_SHIFT = Statistic(
     skewness_shift,
     "draws",
     least=-inf,
+    places=True,
 )

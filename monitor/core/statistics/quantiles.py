@@ -61,6 +61,7 @@ def _statistic(name: str, title: str, q: float) -> Statistic:
         "draws",
         raw_error=_error(q),
         least=-inf,
+        places=True,
     )
 
 

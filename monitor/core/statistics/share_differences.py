@@ -44,6 +44,7 @@ TOTAL_VARIATION = Statistic(
     "draws",
     null_mean=_null_mean,
     most=1.0,
+    power=2,
 )
 L_INFINITY = Statistic(
     "l_infinity",
@@ -53,4 +54,5 @@ L_INFINITY = Statistic(
     largest_difference,
     "draws",
     most=1.0,
+    power=2,
 )

@@ -167,6 +167,7 @@ CRAMER_VON_MISES = Statistic(
     p_value=lambda binned, effect: _p_values(binned, effect, binned.pooled_densities),
     raw_error=_mises_error,
     most=1.0,
+    places=True,
 )
 ANDERSON_DARLING = Statistic(
     "anderson_darling",
@@ -177,6 +178,7 @@ ANDERSON_DARLING = Statistic(
     LAW,
     null_mean=_mean(_tail_weights),
     p_value=lambda binned, effect: _p_values(binned, effect, _tail_weights(binned)),
+    places=True,
 )
 ENERGY = Statistic(
     "energy",
@@ -188,4 +190,6 @@ ENERGY = Statistic(
     null_mean=_energy_null_mean,
     p_value=lambda binned, effect: _p_values(binned, effect**2 / 2, _scaled_gaps(binned)),
     raw_error=_energy_error,
+    places=True,
+    power=2,
 )

@@ -75,6 +75,8 @@ WASSERSTEIN = Statistic(
     "draws",
     null_mean=lambda binned: _mean_distance(binned, binned.layout.places),
     raw_error=lambda binned: _error(binned, binned.layout.widths),
+    places=True,
+    power=2,
 )
 WASSERSTEIN_WINSORISED = Statistic(
     "wasserstein_winsorised",
@@ -85,6 +87,8 @@ WASSERSTEIN_WINSORISED = Statistic(
     "draws",
     null_mean=lambda binned: _mean_distance(binned, binned.layout.inner),
     raw_error=lambda binned: _error(binned, binned.layout.inner_widths),
+    places=True,
+    power=2,
 )
 WASSERSTEIN_SCALED = Statistic(
     "wasserstein_scaled",
@@ -95,4 +99,6 @@ WASSERSTEIN_SCALED = Statistic(
     "draws",
     null_mean=lambda binned: _mean_distance(binned, binned.layout.inner) / _spread(binned),
     raw_error=lambda binned: _error(binned, binned.layout.inner_widths) / _spread(binned),
+    places=True,
+    power=2,
 )
