@@ -2,15 +2,16 @@
 
 import argparse
 import json
-import urllib.error
-import urllib.parse
-import urllib.request
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlencode
 
 from driftgate.cli import common_options
 from driftgate.config import Config, load_config, reachable
 from driftgate.errors import CliError, Exit
+
+if TYPE_CHECKING:
+    from urllib.error import HTTPError
 
 TIMEOUT_S = 30.0
 COLUMNS = ("ks", "psi", "js", "wasserstein_scaled")
@@ -34,8 +35,8 @@ def register(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
 
 
 def run_drift(args: argparse.Namespace) -> int:
-    query = "" if args.feature is None else "?" + urllib.parse.urlencode({"feature": args.feature})
-    path = f"/v1/models/{urllib.parse.quote(args.model, safe='')}/drift{query}"
+    query = "" if args.feature is None else "?" + urlencode({"feature": args.feature})
+    path = f"/v1/models/{quote(args.model, safe='')}/drift{query}"
     document = _ask((args.url or _monitor_url(load_config(args))).rstrip("/") + path)
     if args.output == "json":
         print(json.dumps(document))
@@ -56,11 +57,14 @@ def _monitor_url(config: Config) -> str:
 
 def _ask(url: str) -> dict[str, Any]:
     """Raises: CliError for a refusal, a silence, or what is no monitor."""
+    from urllib.error import HTTPError
+    from urllib.request import urlopen
+
     try:
-        with urllib.request.urlopen(url, timeout=TIMEOUT_S) as reply:
+        with urlopen(url, timeout=TIMEOUT_S) as reply:
             found: dict[str, Any] = json.load(reply)
             return found
-    except urllib.error.HTTPError as error:
+    except HTTPError as error:
         with error:
             raise CliError("the monitor has no answer", _sentence(error)) from error
     except (OSError, ValueError) as error:
@@ -69,7 +73,7 @@ def _ask(url: str) -> dict[str, Any]:
         raise CliError("no monitor answers", cause, hint, Exit.UNREACHABLE) from error
 
 
-def _sentence(error: urllib.error.HTTPError) -> str:
+def _sentence(error: "HTTPError") -> str:
     try:
         return str(json.load(error)["error"])
     except (OSError, ValueError, LookupError, TypeError):

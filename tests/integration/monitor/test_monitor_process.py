@@ -96,6 +96,21 @@ def check_verdict(history: dict[str, Any], admin: Admin) -> None:
     assert json.loads(command["evidence_json"])["candidate_rows"] == verdict["candidate_rows"]
 
 
+def check_drift(process: Process) -> None:
+    status, body = process.get(f"/v1/models/{MODEL}/drift")
+    features = json.loads(body)["features"]
+    assert status == 200
+    assert {item["name"] for item in features} >= {"f0"}
+    status, body = process.get(f"/v1/models/{MODEL}/drift?feature=f0")
+    shown = {item["name"]: item for item in json.loads(body)["statistics"]}
+    assert status == 200
+    own = next(item for item in features if item["name"] == "f0")
+    for name, item in shown.items():
+        assert item["effect"] == own["statistics"][name]
+    assert process.get(f"/v1/models/{MODEL}/drift?feature=none")[0] == 404
+    assert process.get("/v1/models/none/drift")[0] == 404
+
+
 def check_pages(process: Process, promtool: str) -> None:
     import subprocess
 
@@ -107,6 +122,7 @@ def check_pages(process: Process, promtool: str) -> None:
     assert status == 200
     assert len(feature["starts"]) == len(feature["reference"]) == len(feature["live"])
     assert process.get(f"/v1/models/{MODEL}/features/none")[0] == 404
+    check_drift(process)
     metrics = process.get("/metrics")[1]
     assert f'driftgate_monitor_rows_total{{model="{MODEL}"}}'.encode() in metrics
     checked = subprocess.run([promtool, "check", "metrics"], input=metrics, capture_output=True)

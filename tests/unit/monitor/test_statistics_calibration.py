@@ -108,9 +108,9 @@ def check_assessments(
             expected = item.statistic.neutral if same else float(item.statistic.effect(truth)[0])
             small.setdefault(name, []).append(item.p_value)
             held.setdefault(name, []).append(item.low - 1e-9 <= expected <= item.high + 1e-9)
-    for name in small:
+    for name, p_values in small.items():
         if same:
-            found = int((np.array(small[name]) <= 0.05).sum())
+            found = int((np.array(p_values) <= 0.05).sum())
             assert found <= scipy.stats.binom.isf(BOUND, runs, 0.05), (name, found, runs)
         covered = sum(held[name])
         # A bootstrap interval of such few cells holds 90 % of what it says or more.
