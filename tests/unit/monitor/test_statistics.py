@@ -319,3 +319,21 @@ def test_an_order_that_lacks_live_values_gives_no_p_value() -> None:
     for name, item in many.items():
         assert np.isfinite(few[name].p_value), name
         assert np.isnan(item.p_value) == item.statistic.places, name
+
+
+def test_a_law_that_needs_more_rows_is_replaced_by_draws() -> None:
+    """Sixty categories, most of them rare: chi-square's law says too much or too little."""
+    random = np.random.default_rng(11)
+    shares = 1 / np.arange(1, 61) ** 1.5
+    words = np.array([f"w{i}" for i in range(60)], dtype=object)
+
+    def draw(rows: int) -> np.ndarray:
+        return random.choice(words, rows, p=shares / shares.sum())
+
+    feature = fit_feature(FeatureSpec("f"), draw(2000))
+    rare = assessed(feature, counted(feature, draw(300)))
+    common = fit_feature(FeatureSpec("f"), draw(2000)[:1].repeat(500))
+    for name in ("psi", "kl", "js", "hellinger", "chi_square", "g"):
+        assert rare[name].drawn, name
+        assert rare[name].p_value > 0.01, name
+        assert not assessed(common, common.counts)[name].drawn, name
