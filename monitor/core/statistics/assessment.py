@@ -10,7 +10,7 @@ from math import isnan, nan
 
 import numpy as np
 
-from monitor.core.bins import UNSEEN, Counts, Floats
+from monitor.core.bins import BINS, UNSEEN, Counts, Floats
 from monitor.core.profile import FeatureProfile
 from monitor.core.statistics.binned import Binned, Layout
 from monitor.core.statistics.draws import redrawn, seed_of, unmoved
@@ -21,6 +21,11 @@ LEVEL = 0.95
 # them came than this share of the noise (the root of 1/n + 1/m), what is left of the
 # live side is no fair sample of it, and a p-value would be small with nothing moved.
 LEFT_OUT_MAX = 0.1
+# The cells of a discrete or categorical reference are the values it happened to hold. It
+# lacks as many rows of others as it holds values only once (Good and Turing), and live
+# rows of those make a difference with nothing moved. More than this share of chi-square's
+# own deviation, and p-values of cells would be small for that alone.
+NOVEL_MAX = 0.25
 # Two ways to the same number may differ in the last digits; draws that equal the
 # effect must count as equal.
 SAME = 1e-12
@@ -34,7 +39,8 @@ class Assessment:
     low, high: LEVEL interval for the effect without sampling error.
     p_value:   chance of such an effect or a larger one if nothing has moved. For one
                look: many features or many looks make small ones by themselves. NaN too
-               where the order lacks too many live values.
+               where the order lacks too many live values, or a reference with a long
+               tail too many cells.
     drawn:     the p-value comes from draws, since the law does not hold for so few rows
                or there is none.
     raw_error: how far the effect on raw values may be away; None: exact or not bounded.
@@ -65,9 +71,23 @@ def assess(
     seed = seed_of(reference, live)
     again = Binned.of(layout, *redrawn(reference, live, seed))
     null = Binned.of(layout, *unmoved(reference, live, seed))
-    fair = int(live[UNSEEN]) / live.sum() <= LEFT_OUT_MAX * np.sqrt(binned.row_noise[0])
+    fair = {
+        True: int(live[UNSEEN]) / live.sum() <= LEFT_OUT_MAX * np.sqrt(binned.row_noise[0]),
+        False: _novel_rows(feature) <= NOVEL_MAX * np.sqrt(2 * binned.freedom[0]),
+    }
     with np.errstate(over="ignore", invalid="ignore"):
-        return [_assess(item, binned, again, null, fair or not item.places) for item in chosen]
+        return [_assess(item, binned, again, null, fair[item.places]) for item in chosen]
+
+
+def _novel_rows(feature: FeatureProfile) -> float:
+    """How many rows of as many as the reference has hold a value that it lacks."""
+    if not feature.exact:
+        return 0.0
+    once = float(np.count_nonzero(feature.counts[:BINS] == 1))
+    if not feature.rare:
+        return once
+    # Of the rare ones only the sum was kept, and what one half lacks of the other.
+    return max(once, feature.novel / max(feature.held, 1) * float(feature.counts.sum()))
 
 
 def _assess(item: Statistic, binned: Binned, again: Binned, null: Binned, fair: bool) -> Assessment:

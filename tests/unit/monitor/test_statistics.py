@@ -321,19 +321,54 @@ def test_an_order_that_lacks_live_values_gives_no_p_value() -> None:
         assert np.isnan(item.p_value) == item.statistic.places, name
 
 
-def test_a_law_that_needs_more_rows_is_replaced_by_draws() -> None:
-    """Sixty categories, most of them rare: chi-square's law says too much or too little."""
-    random = np.random.default_rng(11)
+def rare_words(random: np.random.Generator, rows: int) -> np.ndarray:
     shares = 1 / np.arange(1, 61) ** 1.5
     words = np.array([f"w{i}" for i in range(60)], dtype=object)
+    return random.choice(words, rows, p=shares / shares.sum())
 
-    def draw(rows: int) -> np.ndarray:
-        return random.choice(words, rows, p=shares / shares.sum())
 
-    feature = fit_feature(FeatureSpec("f"), draw(2000))
-    rare = assessed(feature, counted(feature, draw(300)))
-    common = fit_feature(FeatureSpec("f"), draw(2000)[:1].repeat(500))
-    for name in ("psi", "kl", "js", "hellinger", "chi_square", "g"):
-        assert rare[name].drawn, name
-        assert rare[name].p_value > 0.01, name
-        assert not assessed(common, common.counts)[name].drawn, name
+CELL_LAWS = ("psi", "kl", "js", "hellinger", "chi_square", "g")
+
+
+def test_a_law_that_needs_more_rows_is_replaced_by_draws() -> None:
+    """Sixty categories, most of them rare in few live rows, and in many."""
+    random = np.random.default_rng(11)
+    feature = fit_feature(FeatureSpec("f"), rare_words(random, 60_000))
+    few = assessed(feature, counted(feature, rare_words(random, 300)))
+    many = assessed(feature, counted(feature, rare_words(random, 30_000)))
+    for name in CELL_LAWS:
+        assert few[name].drawn, name
+        assert few[name].p_value > 0.01, name
+        assert not many[name].drawn, name
+
+
+def test_a_reference_that_lacks_a_long_tail_gives_no_p_value_of_cells() -> None:
+    """Half of such windows would be below 0.05 with nothing moved."""
+    random = np.random.default_rng(12)
+    feature = fit_feature(FeatureSpec("f"), rare_words(random, 500))
+    found = assessed(feature, counted(feature, rare_words(random, 500)))
+    for name in (*CELL_LAWS, "total_variation", "l_infinity", "cramers_v"):
+        assert np.isfinite(found[name].effect), name
+        assert np.isnan(found[name].p_value), name
+
+
+def test_ids_give_no_p_value_of_cells() -> None:
+    """More categories than have bins: the rare ones are one cell, and more of them come."""
+    often = [f"word{i}" for i in range(255)] * 9
+    once = [f"id{i}" for i in range(600)]
+    feature = fit_feature(FeatureSpec("f"), np.array(often + once, dtype=object))
+    assert not (feature.counts == 1).any()
+    found = assessed(feature, counted(feature, np.array([*often, "x", *once[:99]], dtype=object)))
+    assert all(np.isnan(found[name].p_value) for name in CELL_LAWS)
+
+
+def test_the_law_of_cramer_von_mises_is_that_of_scipys_test() -> None:
+    """256 bins are nearly continuous, and their eigenvalues nearly Anderson's."""
+    random = np.random.default_rng(13)
+    reference = random.normal(size=20_000)
+    feature = fit_feature(CONTINUOUS, reference)
+    for shift in (0.02, 0.04, 0.06, 0.08):
+        live = random.normal(shift, 1.0, size=3000)
+        expected = scipy.stats.cramervonmises_2samp(reference, live, method="asymptotic")
+        found = assessed(feature, counted(feature, live))["cramer_von_mises"]
+        assert found.p_value == pytest.approx(expected.pvalue, rel=0.15)
