@@ -9,97 +9,19 @@ Laws:
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from monitor.core.bins import BINS, SLOTS, AnyArray, Counts
-from monitor.core.count_kernel import CELLS, count_block
+from monitor.core.bins import SLOTS, AnyArray, Counts
+from monitor.core.count_kernel import Tables
+from monitor.core.lookup import count, make_tables
 from monitor.core.predictions import find_output, infer_spec, prediction_columns, rows_of
-from monitor.core.profile import FeatureProfile, ReferenceProfile, encode_text
+from monitor.core.profile import ReferenceProfile, encode_text
 
 # "input:NAME" or "output:NAME" -> elements of a row; None: the whole tensor
 Withheld = Mapping[str, tuple[int, ...] | None]
 NOTHING_WITHHELD: Withheld = {}
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Tables:
-    """Look-up tables of one tensor's features, in one precision."""
-
-    columns: NDArray[np.int64]
-    slots: NDArray[np.int64]
-    table: NDArray[np.int16]
-    starts: AnyArray
-    sizes: NDArray[np.int64]
-    low: AnyArray
-    high: AnyArray
-    scale: AnyArray
-    exact: NDArray[np.uint8]
-
-    def count(self, block: AnyArray, counts: Counts) -> None:
-        count_block(
-            block,
-            self.columns,
-            self.slots,
-            self.table,
-            self.starts,
-            self.sizes,
-            self.low,
-            self.high,
-            self.scale,
-            self.exact,
-            counts,
-        )
-
-
-def make_tables(
-    features: list[FeatureProfile], columns: list[int], slots: list[int], dtype: type[Any]
-) -> Tables:
-    """dtype: np.float32 or np.float64, that of the blocks to come."""
-    total = len(features)
-    starts: AnyArray = np.full((total, BINS + 1), np.inf, dtype=dtype)
-    low: AnyArray = np.full(total, np.inf, dtype=dtype)
-    high: AnyArray = np.full(total, -np.inf, dtype=dtype)
-    scale: AnyArray = np.zeros(total, dtype=dtype)
-    table = np.zeros((total, CELLS + 1), dtype=np.int16)
-    for f, feature in enumerate(features):
-        if feature.starts.size:
-            starts[f, : feature.starts.size] = feature.starts.astype(dtype)
-            low[f], high[f] = starts[f, 0], dtype(feature.high)
-            scale[f] = _scale(low[f], high[f], dtype)
-            table[f] = _table(starts[f, : feature.starts.size], low[f], scale[f])
-    sizes = np.array([feature.starts.size for feature in features], dtype=np.int64)
-    exact = np.array([feature.exact for feature in features], dtype=np.uint8)
-    return Tables(
-        np.array(columns, dtype=np.int64),
-        np.array(slots, dtype=np.int64),
-        table,
-        starts,
-        sizes,
-        low,
-        high,
-        scale,
-        exact,
-    )
-
-
-def _scale(low: Any, high: Any, dtype: type[Any]) -> Any:
-    """Cells per unit; 0 (one cell for all) where the range is empty or overflows."""
-    with np.errstate(all="ignore"):
-        scale = dtype(CELLS) / (high - low)
-        safe = np.isfinite(scale) and np.isfinite((high - low) * scale)
-    return scale if safe else dtype(0)
-
-
-def _table(starts: AnyArray, low: Any, scale: Any) -> NDArray[np.int16]:
-    """Entry c: how many starts lie in cells before c; made with the kernel's arithmetic."""
-    with np.errstate(all="ignore"):
-        places = np.nan_to_num((starts - low) * scale, nan=0.0)
-    cells = np.minimum(places.astype(np.int64), CELLS - 1)
-    return np.searchsorted(cells, np.arange(CELLS + 1), side="left").astype(np.int16)
 
 
 def _tensor(inputs: Mapping[str, AnyArray], name: str) -> AnyArray | None:
@@ -178,7 +100,7 @@ class Counter:
             return False
         for name, block in blocks.items():
             assert block is not None
-            self._tables_of(name, block.dtype.type, absent[name] or ()).count(block, counts)
+            count(block, self._tables_of(name, block.dtype.type, absent[name] or ()), counts)
         self._count_predictions(outputs, counts)
         return True
 
@@ -189,7 +111,7 @@ class Counter:
         if not profile.predictions or spec is None or output is None or not len(output):
             return
         block = prediction_columns(output, spec, profile.predictions)
-        self._tables_of("", np.float64, predictions=True).count(block, counts)
+        count(block, self._tables_of("", np.float64, predictions=True), counts)
 
     def _block(self, name: str, tensor: AnyArray | None) -> AnyArray | None:
         """The tensor as (n, w) floats; text features become their codes."""

@@ -1,4 +1,4 @@
-"""The one place where numba compiles: every kernel is made by this decorator.
+"""The one place where numba compiles: every kernel is made by these decorators.
 
 Laws:
 - signatures are explicit, so compiling happens at import and never under traffic;
@@ -13,16 +13,19 @@ from typing import Any, TypeVar, cast
 
 import numba
 
+_OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": False}
+
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def kernel(*signatures: object) -> Callable[[Function], Function]:
     """Compile a function over C-contiguous arrays and scalars, without the GIL."""
-    decorate = numba.njit(
-        list(signatures),
-        nogil=True,
-        error_model="numpy",
-        fastmath=False,
-        cache=bool(numba.config.CACHE_DIR),
+    return cast(
+        "Callable[[Function], Function]",
+        numba.njit(list(signatures), cache=bool(numba.config.CACHE_DIR), **_OPTIONS),
     )
-    return cast("Callable[[Function], Function]", decorate)
+
+
+def kernel_part(function: Function) -> Function:
+    """A function that kernels of the same module call; compiled, and kept, with them."""
+    return cast("Function", numba.njit(function, forceinline=True, **_OPTIONS))
