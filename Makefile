@@ -8,7 +8,7 @@ PYTEST := $(BIN)/python -m pytest
 CLIENTS := .venv-clients
 PEERS := .venv-peers
 
-.PHONY: help setup demo up test test-ci check bench bench-peers locks clean
+.PHONY: help setup demo up test test-ci check bench bench-peers bench-monitor locks clean
 
 help:
 	@echo "make demo     the whole story on real data: serve, drift, roll back, retrain"
@@ -17,6 +17,7 @@ help:
 	@echo "make test-ci  what is too long or too heavy for a first run"
 	@echo "make bench    cost per request and rows per second on this machine"
 	@echo "make bench-peers   cost per request beside Triton, MLServer, KServe, LitServe, BentoML"
+	@echo "make bench-monitor  values per second that the monitor counts"
 	@echo "make check    formatting, types and import layers"
 
 $(VENV)/bin/python:
@@ -61,6 +62,11 @@ test-ci: $(VENV)/.dev $(CLIENTS)
 bench: $(VENV)/.demo
 	$(BIN)/driftgate bench model
 	$(BIN)/driftgate bench log
+	$(BIN)/driftgate bench monitor
+
+bench-monitor: $(VENV)/.demo
+	@echo "driftgate's own monitor; no other is measured beside it"
+	$(BIN)/driftgate bench monitor
 
 # Each server has requirements that no other can live with.
 $(PEERS)/%/.made: requirements/peers/%.lock

@@ -1,4 +1,4 @@
-"""`driftgate bench`: what a request costs, here and elsewhere, and what loads and logs add."""
+"""`driftgate bench`: what requests cost, here and elsewhere, monitors take, loads disturb."""
 
 import argparse
 import json
@@ -51,6 +51,16 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     log.add_argument("--hurt", default="", metavar="COMMAND", help="as: docker pause broker")
     log.add_argument("--heal", default="", metavar="COMMAND", help="as: docker unpause broker")
     log.set_defaults(run=run_log)
+
+    monitor = verbs.add_parser(
+        "monitor",
+        help="values per second that the monitor counts, by distribution and end to end",
+        parents=[common_options()],
+    )
+    monitor.add_argument("--seconds", type=float, default=1.0, help="of one case")
+    monitor.add_argument("--features", type=int, default=100)
+    monitor.add_argument("--rows", type=int, default=1800, help="of a record")
+    monitor.set_defaults(run=run_monitor)
 
     load = verbs.add_parser(
         "load",
@@ -186,7 +196,6 @@ def run_log(args: argparse.Namespace) -> int:
     _require(args)
     from loadtests.bench_log import Setup, measure
     from loadtests.wrk import WrkError
-    from monitor.bench import measure as measure_counting
 
     setup = Setup(
         args.seconds,
@@ -200,7 +209,6 @@ def run_log(args: argparse.Namespace) -> int:
         result = measure(setup)
     except (WrkError, TimeoutError) as error:
         raise CliError("the benchmark did not finish", str(error)) from error
-    result["counting"] = measure_counting()
     print(json.dumps(result, indent=2) if args.output == "json" else _log_text(result))
     return 0
 
@@ -227,7 +235,18 @@ def _log_text(result: dict[str, Any]) -> str:
             f"  ratio            {change['mean']:8.2f}"
             f" ({change['low']:.2f} to {change['high']:.2f}, 95 %)",
         ]
-    return "\n".join([*lines, result["counting"]["text"]])
+    return "\n".join(lines)
+
+
+def run_monitor(args: argparse.Namespace) -> int:
+    if args.seconds <= 0 or args.features < 1 or args.rows < 1:
+        raise CliError("--seconds is above 0, --features and --rows 1 or more", code=Exit.USAGE)
+    from monitor.bench import measure
+
+    result = measure(args.seconds, args.features, args.rows)
+    text = result.pop("text")
+    print(json.dumps(result, indent=2) if args.output == "json" else text)
+    return 0
 
 
 def run_load(args: argparse.Namespace) -> int:

@@ -1,14 +1,19 @@
 """The benchmark's smoke value, so that it cannot rot."""
 
 from monitor.bench import measure
+from monitor.bench_cases import DISTRIBUTIONS
 from monitor.bench_statistics import measure as measure_statistics
 
 
-def test_the_benchmark_runs_and_prints_a_rate_per_precision() -> None:
-    result = measure(seconds=0.01, features=3)
-    assert set(result["values_per_s"]) == {"float32", "float64"}
-    assert all(rate > 0 for rate in result["values_per_s"].values())
-    assert "M values/s" in result["text"]
+def test_the_benchmark_runs_and_prints_a_rate_per_case() -> None:
+    result = measure(seconds=0.001, features=3, record_rows=50)
+    rates = result["counting_values_per_s"]
+    assert set(rates) > set(DISTRIBUTIONS)
+    assert all(rate > 0 for rate in rates.values())
+    assert result["end_to_end_values_per_s"] > 0
+    lines = result["text"].splitlines()
+    assert len(lines) == 1 + len(rates) + 1
+    assert all("M values/s" in line for line in lines[1:])
 
 
 def test_the_benchmark_of_the_statistics_runs() -> None:
