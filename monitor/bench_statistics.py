@@ -65,7 +65,3 @@ def _milliseconds(call: Callable[[], Any], rounds: int) -> float:
         call()
         taken.append(time.thread_time() - started)
     return median(taken) * 1e3
-
-
-if __name__ == "__main__":
-    print(measure()["text"])

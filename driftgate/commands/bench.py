@@ -242,9 +242,11 @@ def run_monitor(args: argparse.Namespace) -> int:
     if args.seconds <= 0 or args.features < 1 or args.rows < 1:
         raise CliError("--seconds is above 0, --features and --rows 1 or more", code=Exit.USAGE)
     from monitor.bench import measure
+    from monitor.bench_statistics import measure as measure_statistics
 
     result = measure(args.seconds, args.features, args.rows)
-    text = result.pop("text")
+    result["statistics"] = measure_statistics()
+    text = f"{result.pop('text')}\n{result['statistics'].pop('text')}"
     print(json.dumps(result, indent=2) if args.output == "json" else text)
     return 0
 
