@@ -129,7 +129,7 @@ def test_assessments_keep_their_word(same: bool) -> None:
 def test_assessments_keep_their_word_in_many_runs(
     kind: FeatureKind, reference: Draw, live: Draw, rows: tuple[int, int], same: bool
 ) -> None:
-    check_assessments(kind, reference, reference if same else live, rows, 400, same)
+    check_assessments(kind, reference, reference if same else live, rows, 150, same)
 
 
 @pytest.mark.ci
@@ -141,7 +141,7 @@ def test_p_values_of_a_long_tail_are_honest_or_none(rows: tuple[int, int]) -> No
         shares = 1 / np.arange(1, 61) ** 1.5
         return random.choice(60, size, p=shares / shares.sum()).astype(float)
 
-    features, counts = run(tail, tail, rows, 200, FeatureKind.DISCRETE)
+    features, counts = run(tail, tail, rows, 120, FeatureKind.DISCRETE)
     given: dict[str, list[float]] = {}
     for feature, live in zip(features, counts, strict=True):
         for item in assess(feature, live, STATISTICS):
