@@ -96,7 +96,6 @@ class Traffic:
     """One block's worth of traffic at a time, over several producers."""
 
     log: Log
-    model: str = MODEL
     seed: int = 1
     producers: tuple[str, ...] = ("00000a", "00000b")
     rows_per_block: int = 200
@@ -111,6 +110,7 @@ class Traffic:
     block: int = 0
     spoil: Callable[[np.ndarray], np.ndarray] | None = None
     append: Callable[[Log, str, list[Record]], None] = lambda log, _, records: log.append(records)
+    model: str = MODEL
 
     def __post_init__(self) -> None:
         self.random = np.random.default_rng(self.seed)
