@@ -14,6 +14,7 @@ only the tensors are read: the rest was parsed and checked when it first came. L
 from dataclasses import dataclass
 
 import numpy as np
+from google.protobuf.message import DecodeError
 
 from protos import inference_pb2 as pb
 from serving.core.admission import MESSAGE_RAW_FACTOR
@@ -159,6 +160,14 @@ class Forms:
             self._count += 1
 
 
+def _is_head(bare: bytes) -> bool:
+    """Whether it is a message without tensors. What ends like tensors need not be any."""
+    try:
+        return not pb.ModelInferRequest.FromString(bare).raw_input_contents
+    except DecodeError:
+        return False
+
+
 def form_of(data: bytes) -> Form | None:
     """The form of a valid message; None if it has to be parsed each time."""
     message = pb.ModelInferRequest.FromString(data)
@@ -175,6 +184,6 @@ def form_of(data: bytes) -> Form | None:
     seams = [_RAW_TAG + varint(len(tensor)) for tensor in raw]
     tail = b"".join(part for pair in zip(seams, raw, strict=True) for part in pair)
     bare = data[: -len(tail)]
-    if not data.endswith(tail) or pb.ModelInferRequest.FromString(bare).raw_input_contents:
+    if not data.endswith(tail) or not _is_head(bare):
         return None
     return Form(bare + seams[0], seams[1:], raw, message)

@@ -9,7 +9,7 @@ from protos import inference_pb2 as pb
 from serving.core.datatypes import Datatype
 from serving.core.errors import ServeError
 from serving.core.grpc_codec import GrpcRequest
-from serving.core.grpc_forms import FORMS_MAX, HEAD_BYTES_MAX, FormedRequest, Forms
+from serving.core.grpc_forms import FORMS_MAX, HEAD_BYTES_MAX, FormedRequest, Forms, form_of
 from serving.core.signature import Signature, TensorSpec
 
 OUTPUT = TensorSpec("y", Datatype.FP32, (-1,))
@@ -128,3 +128,13 @@ def test_known_or_not_a_message_means_the_same(sent):
         for signature in (ONE, TWO, FLAGS):
             plain = outcome(lambda data=data: GrpcRequest(data), signature)
             assert outcome(lambda data=data: forms.parse(data), signature) == plain
+
+
+def test_what_ends_like_tensors_and_is_none_is_parsed_each_time():
+    inner = pb.ModelInferRequest(model_name="m", raw_input_contents=[b"\0\1"])
+    inner.inputs.add(name="x", datatype="BOOL", shape=(1, 2))
+    whole = inner.SerializeToString()
+    data = whole + b"\n\x1a\x02\x00\x17:\x02\x01m" + whole[3:]
+    assert pb.ModelInferRequest.FromString(data)
+    for _ in range(2):
+        assert form_of(data) is None
