@@ -137,7 +137,8 @@ def test_a_fall_is_found_as_a_rise_is(normal: FeatureProfile) -> None:
     for name in rise:
         if name in ("deviation_ratio", "skewness_shift"):
             continue  # neither moved
-        assert max(rise[name].p_value, fall[name].p_value) <= 0.002, name
+        if rise[name].statistic.places:
+            assert max(rise[name].p_value, fall[name].p_value) <= 0.002, name
         if not rise[name].statistic.signed:
             assert fall[name].effect == pytest.approx(rise[name].effect, rel=0.15), name
 
@@ -193,14 +194,14 @@ def test_an_all_missing_column_has_no_order_and_all_its_rows_in_one_cell(
     assert found["js"].effect == pytest.approx(1.0)
     for name, item in found.items():
         assert np.isnan(item.effect) == item.statistic.places, name
-        assert np.isnan(item.p_value) == item.statistic.places, name
+        assert np.isnan(item.p_value), name  # a continuous reference's cells give none
 
 
 def test_a_column_that_was_always_missing_has_not_moved() -> None:
     feature = fit_feature(CONTINUOUS, np.full(50, np.nan))
     found = assessed(feature, counted(feature, np.full(20, np.nan)))
     for name in ("psi", "js", "kl", "hellinger", "total_variation", "chi_square", "g"):
-        assert (found[name].effect, found[name].p_value) == (0.0, 1.0), name
+        assert found[name].effect == 0.0, name
 
 
 def test_a_constant_column_has_no_spread_to_measure_by() -> None:
@@ -212,7 +213,8 @@ def test_a_constant_column_has_no_spread_to_measure_by() -> None:
         assert np.isnan(moved[name].effect), name
     for name in ("ks", "psi", "js", "total_variation", "chi_square"):
         assert same[name].effect == pytest.approx(0.0, abs=1e-12), name
-        assert moved[name].p_value <= 0.002, name
+        assert moved[name].effect > 0.5, name
+    assert moved["ks"].p_value <= 0.002
     assert (same["mann_whitney"].effect, same["mann_whitney"].p_value) == (0.5, 1.0)
     assert moved["mann_whitney"].effect == 1.0
 
@@ -262,14 +264,17 @@ def test_more_rows_than_a_float_tells_apart_are_taken(normal: FeatureProfile) ->
 
 def test_an_assessment_is_a_function_of_the_counts(normal: FeatureProfile) -> None:
     live = counted(normal, np.random.default_rng(7).normal(0.1, 1.0, size=400))
-    assert assess(normal, live, STATISTICS) == assess(normal, live.copy(), STATISTICS)
+    assert repr(assess(normal, live, STATISTICS)) == repr(assess(normal, live.copy(), STATISTICS))
 
 
 def test_every_assessment_is_whole(normal: FeatureProfile) -> None:
     live = counted(normal, np.random.default_rng(8).normal(0.1, 1.2, size=400))
     for name, item in assessed(normal, live).items():
         statistic = item.statistic
-        assert 0 < item.p_value <= 1, name
+        if statistic.places:
+            assert 0 < item.p_value <= 1, name
+        else:  # a continuous reference lacks what lies beyond its range
+            assert np.isnan(item.p_value), name
         assert np.isfinite(item.null_mean), name
         assert statistic.least <= item.low <= item.high <= statistic.most, name
         assert item.raw_error is None or item.raw_error >= 0, name
