@@ -129,7 +129,7 @@ def test_assessments_keep_their_word(same: bool) -> None:
 def test_assessments_keep_their_word_in_many_runs(
     kind: FeatureKind, reference: Draw, live: Draw, rows: tuple[int, int], same: bool
 ) -> None:
-    check_assessments(kind, reference, reference if same else live, rows, 200, same)
+    check_assessments(kind, reference, reference if same else live, rows, 400, same)
 
 
 @pytest.mark.ci
