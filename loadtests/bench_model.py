@@ -11,23 +11,19 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import grpc
 import numpy as np
 
 from loadtests import h2load, wrk
 from loadtests.gateway import Gateway, running
 from loadtests.model import FEATURES, mlp
+from loadtests.peers.requests import Row, v2_grpc
 from loadtests.process_tree import usage
 from loadtests.rounds import grpc_round, http_round, medians
-from protos import inference_pb2
 
 PACKAGES = ("onnxruntime", "numpy", "uvicorn", "uvloop", "httptools", "orjson", "pyarrow")
 TOLERANCE = 1e-5
 # Channels, and calls of each at a time: few that are busy, and many that are not.
 GRPC_LOADS = ((4, 16), (64, 1))
-INFER = "/inference.GRPCInferenceService/ModelInfer"
-
-Row = np.ndarray[Any, np.dtype[np.float32]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,16 +97,11 @@ def _grpc_rounds(
     gateway: Gateway, row: Row, setup: Setup, channels: int, calls: int
 ) -> list[dict[str, float]]:
     core = setup.client_core if (os.cpu_count() or 1) > 1 else None
-    request = inference_pb2.ModelInferRequest(model_name="bench")
-    request.inputs.add(name="x", datatype="FP32", shape=row.shape)
-    request.raw_input_contents.append(row.tobytes())
-    message = request.SerializeToString()
-    with grpc.insecure_channel(f"127.0.0.1:{gateway.grpc_port}") as channel:
-        reply: bytes = channel.unary_unary(INFER)(message, timeout=10)
-    url = f"http://127.0.0.1:{gateway.grpc_port}{INFER}"
+    request = v2_grpc(gateway.grpc_port, row)
+    reply = request.ask()
     return [
         grpc_round(
-            gateway.pid, url, message, reply_bytes=len(reply),
+            gateway.pid, request.url, request.body, reply_bytes=len(reply),
             channels=channels, calls=calls, seconds=setup.seconds, core=core,
         )
         for _ in range(setup.rounds)

@@ -4,17 +4,16 @@ import http.client
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
 
 import grpc
 import numpy as np
 
+from loadtests.wrk import JSON
 from protos import inference_pb2 as pb
 
 INFER = "/inference.GRPCInferenceService/ModelInfer"
-JSON: Mapping[str, str] = MappingProxyType({"Content-Type": "application/json"})
 ANSWER_S = 30.0
 
 Row = np.ndarray[Any, np.dtype[np.float32]]

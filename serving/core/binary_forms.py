@@ -16,13 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from serving.core.datatypes import Array, Datatype
+from serving.core.datatypes import BYTES_VARY, Array
 from serving.core.request import Envelope, WantedOutput
 from serving.core.signature import Signature
 
 FORMS_MAX = 512
 TEXT_BYTES_MAX = 2048  # bounds what is kept
-_VARYING = (Datatype.BYTES, Datatype.BOOL)  # whose bytes are not their elements'
 _SIZE = "binary_data_size"
 
 
@@ -59,7 +58,7 @@ class BinaryForm:
         self, signature: Signature, wanted: tuple[WantedOutput, ...], arrays: list[Array]
     ) -> None:
         """Remember what a body of this form came to: inputs in the signature's order."""
-        if any(spec.datatype in _VARYING for spec in signature.inputs):
+        if any(spec.datatype in BYTES_VARY for spec in signature.inputs):
             return
         starts, total = {}, 0
         for name, size in zip(self._names, self._sizes, strict=True):

@@ -77,3 +77,5 @@ class Datatype(Enum):
 
 BY_WIRE: Mapping[str, Datatype] = {datatype.wire: datatype for datatype in Datatype}
 BY_ONNX: Mapping[str, Datatype] = {datatype.onnx: datatype for datatype in Datatype}
+# Whose bytes on the wire are not their elements' bytes: no view of them will do.
+BYTES_VARY = (Datatype.BYTES, Datatype.BOOL)

@@ -18,7 +18,7 @@ from google.protobuf.message import DecodeError
 
 from protos import inference_pb2 as pb
 from serving.core.admission import MESSAGE_RAW_FACTOR
-from serving.core.datatypes import Array, Datatype
+from serving.core.datatypes import BYTES_VARY, Array
 from serving.core.grpc_codec import SPLIT_BYTES_MIN, GrpcRequest, message_cost, varint
 from serving.core.request import PLAIN, WantedOutput
 from serving.core.shared_memory import FindRegion, no_region
@@ -27,7 +27,6 @@ from serving.core.signature import Signature
 FORMS_MAX = 1024
 HEAD_BYTES_MAX = 2048  # bounds what is kept
 _RAW_TAG = bytes((7 << 3 | 2,))  # of raw_input_contents, a field with a length
-_VARYING = (Datatype.BYTES, Datatype.BOOL)  # whose bytes are not their elements'
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +75,7 @@ class Form:
 
     def bind(self, signature: Signature, arrays: list[Array]) -> None:
         """Remember what a message of this form came to."""
-        if any(spec.datatype in _VARYING for spec in signature.inputs):
+        if any(spec.datatype in BYTES_VARY for spec in signature.inputs):
             return
         pieces: list[_Piece | None] = [None] * len(arrays)
         for name, (start, stop) in zip(self._names, self._spans, strict=True):
