@@ -5,19 +5,27 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PYTEST := $(BIN)/python -m pytest
+# What only computes runs on two cores at once; what starts processes has the machine alone.
+PURE := tests/unit tests/property tests/simulation \
+	$(patsubst %,tests/integration/monitor/test_%.py,automation backtest monitor_drift \
+	monitor_performance monitor_replay monitor_slices)
+ON_TWO_CORES := OPENBLAS_NUM_THREADS=1 $(PYTEST) -n 2
+REST := $(PURE:%=--ignore=%)
 CLIENTS := .venv-clients
 PEERS := .venv-peers
+MONITOR_PEERS := .venv-monitor-peers
 
-.PHONY: help setup demo up test test-ci check bench bench-peers bench-monitor locks clean
+.PHONY: help setup demo up test test-ci check bench bench-peers bench-monitor bench-delay locks clean
 
 help:
 	@echo "make demo     the whole story on real data: serve, drift, roll back, retrain"
 	@echo "make up       gateway and monitor with the demo's model, left running"
 	@echo "make test     every check and every test a change must pass"
 	@echo "make test-ci  what is too long or too heavy for a first run"
-	@echo "make bench    cost per request and rows per second on this machine"
+	@echo "make bench    everything that is measured on this machine, in 20 minutes; QUICK=1: in 3"
 	@echo "make bench-peers   cost per request beside Triton, MLServer, KServe, LitServe, BentoML"
-	@echo "make bench-monitor  values per second that the monitor counts"
+	@echo "make bench-monitor  values per second that the monitor counts, beside Evidently and NannyML"
+	@echo "make bench-delay  how soon a loss that rises is found, beside river's drift detectors"
 	@echo "make check    formatting, types and import layers"
 
 $(VENV)/bin/python:
@@ -53,29 +61,31 @@ check: $(VENV)/.dev
 	$(BIN)/lint-imports --no-logo
 
 test: check
-	$(PYTEST) -m "not ci and not gpu"
+	$(ON_TWO_CORES) -m "not ci and not gpu" $(PURE)
+	$(PYTEST) -m "not ci and not gpu" $(REST)
 
 test-ci: export DRIFTGATE_TESTS_REQUIRE += kserve
 test-ci: $(VENV)/.dev $(CLIENTS)
-	$(PYTEST) -m ci
+	$(ON_TWO_CORES) -m ci $(PURE)
+	$(PYTEST) -m ci $(REST)
 
 bench: $(VENV)/.demo
-	$(BIN)/driftgate bench model
-	$(BIN)/driftgate bench log
-	$(BIN)/driftgate bench monitor
+	$(BIN)/driftgate bench all $(if $(QUICK),--quick) $(if $(wildcard $(PEERS)),--envs $(PEERS))
 
-bench-monitor: $(VENV)/.demo
-	@echo "driftgate's own monitor; no other is measured beside it"
-	$(BIN)/driftgate bench monitor
+bench-monitor: $(VENV)/.demo $(MONITOR_PEERS)/evidently/.made $(MONITOR_PEERS)/nannyml/.made
+	$(BIN)/driftgate bench monitor --envs $(MONITOR_PEERS)
 
-# Each server has requirements that no other can live with.
-$(PEERS)/%/.made: requirements/peers/%.lock
+# Each of those that are measured beside it has requirements that no other can live with.
+.venv-%/.made: requirements/%.lock
 	$(PYTHON) -m venv --clear $(@D)
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
 	@touch $@
 
 bench-peers: $(VENV)/.demo $(patsubst requirements/%.lock,.venv-%/.made,$(wildcard requirements/peers/*.lock))
 	$(BIN)/driftgate bench peers --envs $(PEERS)
+
+bench-delay: $(VENV)/.demo $(MONITOR_PEERS)/river/.made
+	$(BIN)/driftgate bench delay --env $(MONITOR_PEERS)/river
 
 # Needs uv; rewrites every lock.
 COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
@@ -92,6 +102,11 @@ locks:
 		"kserve>=0.21,<0.22=kserve" "litserve>=0.2.19,<0.3=litserve" "bentoml>=1.4.40,<1.5=bentoml"; do \
 		printf '%s\n' "$${peer%=*}" "onnxruntime>=1.28" | \
 			$(COMPILE) - -o "requirements/peers/$${peer##*=}.lock"; done
+	echo "river>=0.26,<0.27" | $(COMPILE) - -o requirements/monitor-peers/river.lock
+	printf '%s\n' "evidently>=0.7.23,<0.8" "pandas<3" | \
+		$(COMPILE) - -o requirements/monitor-peers/evidently.lock
+	printf '%s\n' "nannyml>=0.13.1,<0.14" "kaleido==0.2.1" "statsmodels" "pandas<3" | \
+		$(COMPILE) - -o requirements/monitor-peers/nannyml.lock
 
 clean:
-	rm -rf $(VENV) $(CLIENTS) $(PEERS) .driftgate demo-report
+	rm -rf $(VENV) $(CLIENTS) $(PEERS) $(MONITOR_PEERS) .driftgate demo-report

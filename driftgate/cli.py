@@ -17,8 +17,8 @@ from driftgate.errors import CliError, Exit
 # In the order of `driftgate --help`: first what a newcomer types.
 COMMANDS = (
     *("demo", "up", "serve", "ship", "monitor"),
-    *("model", "status", "rollout", "audit"),
-    *("log", "doctor", "config", "bench"),
+    *("model", "status", "explain", "report", "rollout", "audit"),
+    *("label", "log", "doctor", "config", "bench"),
 )
 
 EPILOG = """\
@@ -32,7 +32,8 @@ Every key of driftgate.toml is also a flag of up, serve, ship, monitor and confi
 (--gateway-http-port 9000) and a variable (DRIFTGATE_GATEWAY__HTTP_PORT=9000);
 `driftgate config show` lists them.
 exit codes: 0 ok, 1 refused or failed, 2 usage, 3 timeout, 4 no gateway answers,
-            5 cannot start (a port or the state directory is taken)
+            5 cannot start (a port or the state directory is taken),
+            6 nothing wrong, but not all could be checked
 """
 
 

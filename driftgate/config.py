@@ -16,11 +16,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from driftgate.config_models import MODELS, read_model_logs, set_for_models
+from driftgate.config_models import MODELS, read_model_logs, read_model_slices, set_for_models
+from driftgate.config_slices import SLICES
 from driftgate.config_values import convert, unfit, unknown_key
 from driftgate.errors import CliError, Exit
 from eventlog.settings import KafkaSettings, LogSettings, ModelLogSettings
 from monitor.settings import MonitorSettings
+from monitor.triggers.settings import RetrainSettings
 from serving.settings import (
     CompatSettings,
     CompressionSettings,
@@ -41,6 +43,7 @@ SECTIONS: Mapping[str, type] = {
     "log": LogSettings,
     "kafka": KafkaSettings,
     "monitor": MonitorSettings,
+    "retrain": RetrainSettings,
 }
 # What applications and Kafka's own images are commonly configured with. Somebody
 # else may have set them, so they count for nothing until `log.kafka` is set.
@@ -67,6 +70,10 @@ class Config:
     monitor: MonitorSettings
     model_logs: Mapping[str, ModelLogSettings] = field(default_factory=dict)
     origins: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def retrain(self) -> RetrainSettings:
+        return self.monitor.retrain
 
     @property
     def registry_dir(self) -> Path:
@@ -110,8 +117,10 @@ def keys() -> Iterator[tuple[str, str, Any]]:
     for section, schema in SECTIONS.items():
         hints = typing.get_type_hints(schema)
         for item in dataclasses.fields(schema):
-            if not dataclasses.is_dataclass(hints[item.name]):  # that is a section of its own
-                yield section, item.name, hints[item.name]
+            hint = hints[item.name]
+            # A section of its own, and what stands in the tables of models.
+            if not dataclasses.is_dataclass(hint) and typing.get_origin(hint) is not Mapping:
+                yield section, item.name, hint
 
 
 def setting_options() -> argparse.ArgumentParser:
@@ -176,9 +185,14 @@ def load_config(args: argparse.Namespace, environment: Mapping[str, str] | None 
         origins[name] = origin
     state_dir, origins["state_dir"] = _state_dir(args, environment, document, path)
     tables, origin = _model_tables(args, environment, document, path)
-    model_logs = read_model_logs(tables, origin)
+    model_logs, slices = read_model_logs(tables, origin), read_model_slices(tables, origin)
     origins |= {
         f"{MODELS}.{model}.log.{key}": origin for model, key, _ in set_for_models(model_logs)
+    }
+    origins |= {
+        f"{MODELS}.{model}.{SLICES}.{item.name}": origin
+        for model, items in slices.items()
+        for item in items
     }
     gateway = GatewaySettings(
         limits=LimitSettings(**values["limits"]),
@@ -192,7 +206,9 @@ def load_config(args: argparse.Namespace, environment: Mapping[str, str] | None 
         gateway,
         LogSettings(**values["log"]),
         KafkaSettings(**values["kafka"]),
-        MonitorSettings(**values["monitor"]),
+        MonitorSettings(
+            **values["monitor"], retrain=RetrainSettings(**values["retrain"]), slices=slices
+        ),
         model_logs,
         origins,
     )

@@ -1,17 +1,20 @@
-"""The tables of models: `[models.NAME.log]`, and `[models."*".log]` for all of them."""
+"""The tables of models: `[models.NAME.log]`, `[models.NAME.slices]`; `"*"` is for all of them."""
 
 import dataclasses
 import typing
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from driftgate.config_slices import SLICES, read_slices
 from driftgate.config_values import convert, unfit, unknown_key
 from driftgate.errors import CliError, Exit
 from eventlog.settings import ANY_MODEL, ModelLogSettings
+from monitor.core.slice import Slice
 from registry_client import InvalidName, check_model_name
 
 MODELS = "models"  # the table, the flag and the variable
-LOG = "log"  # the only part of a model's table so far
+LOG = "log"
+PARTS = (LOG, SLICES)  # of a model's table
 
 
 def read_model_logs(tables: Any, origin: str) -> dict[str, ModelLogSettings]:
@@ -21,15 +24,30 @@ def read_model_logs(tables: Any, origin: str) -> dict[str, ModelLogSettings]:
     Raises: CliError for an unknown key, a value that does not fit, or a name that no
             model can have.
     """
-    logs: dict[str, ModelLogSettings] = {}
+    return {
+        model: _log_settings(table, f"{MODELS}.{model}", origin)
+        for model, table in _parts(tables, LOG, origin)
+    }
+
+
+def read_model_slices(tables: Any, origin: str) -> dict[str, tuple[Slice, ...]]:
+    """model, or `*` -> its slices. Raises: as `read_model_logs`."""
+    return {
+        model: read_slices(table, f"{MODELS}.{model}.{SLICES}", origin)
+        for model, table in _parts(tables, SLICES, origin)
+    }
+
+
+def _parts(tables: Any, wanted: str, origin: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Each model's table of this name."""
     for model, parts in _table(tables, MODELS, origin).items():
         _check_name(model, origin)
         name = f"{MODELS}.{model}"
         for part, table in _table(parts, name, origin).items():
-            if part != LOG:
-                raise unknown_key(f"{name}.{part}", part, [LOG], origin)
-            logs[model] = _log_settings(_table(table, f"{name}.{LOG}", origin), name, origin)
-    return logs
+            if part not in PARTS:
+                raise unknown_key(f"{name}.{part}", part, list(PARTS), origin)
+            if part == wanted:
+                yield model, _table(table, f"{name}.{part}", origin)
 
 
 def set_for_models(

@@ -5,8 +5,12 @@ cannot be 0, stand in the tables below.
 """
 
 import math
+from collections.abc import Callable, Mapping
 from itertools import pairwise
 from typing import Any
+
+from monitor.core.budget import FORM, mean_time_s
+from monitor.core.periods import parse_period_ns
 
 PORT_MAX = 65_535  # the resolver takes larger ones modulo 65536, without a word
 
@@ -20,18 +24,29 @@ _ABOVE_ZERO = frozenset(
         *("monitor.retrain_window_s", "monitor.coarse_edges", "monitor.window_blocks"),
         *("kafka.partitions", "kafka.request_timeout_s", "kafka.batch_bytes"),
         *("kafka.message_bytes_max", "kafka.control_timeout_s", "monitor.lag_max_s"),
-        *("monitor.session_s", "monitor.silence_s", "monitor.handover_s"),
+        "monitor.warm_up_rows",
+        *("monitor.session_s", "monitor.silence_s", "monitor.handover_s", "monitor.approve_s"),
+        "monitor.verify_s",
+        *("retrain.timeout_s", "retrain.give_up_s", "retrain.datasets_kept"),
     }
 )
 _SHARES = frozenset(
-    {"log.sample_rate", "monitor.tolerance", "monitor.loss_tolerance", "monitor.loss_max_share"}
+    {
+        "log.sample_rate",
+        "monitor.tolerance",
+        "monitor.loss_tolerance",
+        "monitor.loss_max_share",
+        "monitor.quantile_level",
+    }
 )
+APPROVABLE = frozenset({"rollback", "retrain", "undo"})
 
 
 def expected_range(name: str, value: Any) -> str:
     """What a value of `section.key` has to be, if it is not; empty if it is."""
-    if name == "gateway.rollout_steps":
-        return "" if _rises(value) else "percentages that rise from at least 1 to 100"
+    if name in _WORDS:
+        fits_by_word, wanted = _WORDS[name]
+        return "" if fits_by_word(value) else wanted
     if isinstance(value, bool) or not isinstance(value, int | float):
         return ""
     if name.endswith("port"):
@@ -49,3 +64,28 @@ def _rises(steps: tuple[int, ...]) -> bool:
     if not steps or steps[0] < 1 or steps[-1] != 100:
         return False
     return all(low < high for low, high in pairwise(steps))
+
+
+def _is_period(text: str) -> bool:
+    return _is_read(parse_period_ns, text)
+
+
+def _is_budget(text: str) -> bool:
+    return not text or _is_read(mean_time_s, text)
+
+
+def _is_read(read: Callable[[str], Any], text: str) -> bool:
+    try:
+        read(text)
+    except ValueError:
+        return False
+    return True
+
+
+# What is no number, and what it has to be.
+_WORDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    "gateway.rollout_steps": (_rises, "percentages that rise from at least 1 to 100"),
+    "monitor.approve": (APPROVABLE.issuperset, f"of {', '.join(sorted(APPROVABLE))}"),
+    "monitor.false_alarms": (_is_budget, FORM),
+    "retrain.every": (_is_period, "a time such as 12h, 7d or 2w"),
+}

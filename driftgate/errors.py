@@ -1,6 +1,11 @@
 """What the command line tells a person when something is wrong."""
 
+import json
 from enum import IntEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from urllib.error import HTTPError
 
 
 class Exit(IntEnum):
@@ -12,6 +17,7 @@ class Exit(IntEnum):
     TIMEOUT = 3
     UNREACHABLE = 4  # no gateway answers at the admin address
     CANNOT_START = 5  # a port or the state directory cannot be had; trying again will not help
+    PARTLY = 6  # nothing found wrong, but not everything could be looked at
 
 
 class CliError(Exception):
@@ -34,3 +40,11 @@ class CliError(Exception):
         if self.hint:
             lines.append(f"  hint: {self.hint}")
         return "\n".join(lines)
+
+
+def sentence_of(error: "HTTPError") -> str:
+    """What a server of ours said was wrong; its status if it said nothing."""
+    try:
+        return str(json.load(error)["error"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return f"it says {error.code}"

@@ -63,9 +63,10 @@ def monitor_document(config: Config) -> dict[str, Any]:
         "admin_urls": list(config.monitor.admin_urls) or [config.admin_url],
         "admin_token_path": config.monitor.admin_token_file or str(config.admin_token_path),
         "monitor": asdict(config.monitor),
+        **({"bootstrap": config.log.kafka} if config.log.kafka else {}),
         **(
-            {"bootstrap": config.log.kafka, "kafka": asdict(config.kafka)}
-            if config.log.kafka
+            {"kafka": asdict(config.kafka)}
+            if config.log.kafka or config.retrain.trigger == "kafka"
             else {}
         ),
     }
@@ -114,10 +115,16 @@ def _command(module: str, descriptor: int) -> list[str]:
     return [sys.executable, "-P", "-m", module, "--config-fd", str(descriptor)]
 
 
+def _environment() -> dict[str, str]:
+    # The monitor multiplies matrices now and then: on one core, not on all that serve.
+    return {"OPENBLAS_NUM_THREADS": "1", **os.environ}
+
+
 def become(module: str, document: Mapping[str, Any]) -> int:
     """Turn this process into `python -m module`; returns only by raising OSError."""
     descriptor = config_descriptor(document)
-    os.execv(sys.executable, _command(module, descriptor))  # noqa: S606 - our own module, no shell
+    command = _command(module, descriptor)
+    os.execve(sys.executable, command, _environment())  # noqa: S606 - our own module, no shell
 
 
 @dataclass
@@ -142,6 +149,7 @@ class Child:
         try:
             self.process = subprocess.Popen(
                 _command(self.module, descriptor),
+                env=_environment(),
                 pass_fds=(descriptor,),
                 process_group=0,  # Ctrl-C is for us, who stop them in their order
                 preexec_fn=follower(),  # noqa: PLW1509 - one system call, and no lock taken

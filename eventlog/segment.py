@@ -147,8 +147,8 @@ def connect_reader(path: Path) -> sqlite3.Connection:
         connection = connect(path, LoneReader)
         connection.execute("PRAGMA query_only = 1")
         connection.execute("PRAGMA locking_mode = EXCLUSIVE")
-    except sqlite3.Error:
-        pass  # likewise
+    except (sqlite3.Error, UnicodeDecodeError):
+        pass  # likewise; sqlite3 cannot word an error that quotes a damaged schema
     return connection
 
 

@@ -1,7 +1,8 @@
 """What the prediction log costs, and whether those who read it keep up.
 
 - The CPU that the log adds to a prediction: one gateway, one model logged and the same
-  model in mode `off`, in alternating rounds of wrk.
+  model in mode `off`, in alternating rounds of wrk; and what a `traceparent` in each
+  request adds to that.
 - What became of p99 when the broker is hurt: alternating windows, open loop. How to hurt
   a broker and how to heal it are two commands of the caller's; without them this part
   is left out.
@@ -28,12 +29,12 @@ from typing import Any
 import numpy as np
 
 from loadtests import wrk
-from loadtests.bench_load import p99
-from loadtests.bench_model import machine
+from loadtests.arrivals import spaced
+from loadtests.bench_requests import machine
 from loadtests.gateway import Gateway, free_ports, running
-from loadtests.intervals import interval, ratio
+from loadtests.intervals import Interval, interval, ratio
 from loadtests.model import FEATURES, mlp
-from loadtests.pace import Paced, http_request, pace
+from loadtests.open_loop import Outcome, Request, drive, http_request
 from loadtests.process_tree import usage
 from loadtests.rounds import SETTLE_S, http_round
 
@@ -41,12 +42,16 @@ PER_S = 1000.0
 PATIENCE_S = 180.0
 REFERENCE_ROWS = 20_000
 SEED = 1
+TRACED = {**wrk.JSON, "traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"}
 DRIFTGATE = (sys.executable, "-m", "driftgate")
 
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """seconds: of one round or window. kafka: address; hurt, heal: commands, both or none."""
+    """seconds: of one round or window. kafka: address; hurt, heal: commands, both or none.
+
+    hurt_only: leave out what is measured without them.
+    """
 
     seconds: int = 4
     pairs: int = 10
@@ -54,6 +59,7 @@ class Setup:
     kafka: str = ""
     hurt: tuple[str, ...] = ()
     heal: tuple[str, ...] = ()
+    hurt_only: bool = False
     server_core: int = 0
     client_core: int = 1
 
@@ -81,9 +87,10 @@ def measure(setup: Setup) -> dict[str, Any]:
         "what": f"HTTP JSON, 1 row of {FEATURES} FP32 features a request",
         "setup": asdict(setup),
         "machine": machine(),
-        "cost": _cost(setup),
-        "monitor": _readers_rate(setup, "monitor"),
     }
+    if setup.hurt_only:
+        return {**result, "hurt": _hurt(setup)}
+    result |= {"cost": _cost(setup), "monitor": _readers_rate(setup, "monitor")}
     if setup.kafka:
         result["shipper"] = _readers_rate(setup, "ship")
         result["together_rows_per_s"] = 1 / sum(
@@ -101,8 +108,8 @@ def body() -> bytes:
 
 
 def _cost(setup: Setup) -> dict[str, Any]:
-    """CPU of worker and supervisor per prediction, with the log and without."""
-    rounds: dict[str, list[dict[str, float]]] = {"bench": [], "quiet": []}
+    """CPU of worker and supervisor per prediction: logged, not logged, logged with its trace."""
+    rounds: dict[str, list[dict[str, float]]] = {"bench": [], "quiet": [], "traced": []}
     with running(
         mlp(),
         workers=1,
@@ -113,21 +120,27 @@ def _cost(setup: Setup) -> dict[str, Any]:
         for name in rounds:
             _round(gateway, setup, name)  # warm-up
         for index in range(setup.pairs):
-            for name in ("bench", "quiet") if index % 2 else ("quiet", "bench"):
+            for name in list(rounds)[:: -1 if index % 2 else 1]:
                 rounds[name].append(_round(gateway, setup, name))
-    added = interval(
-        [
-            on["cpu_us_per_request"] - off["cpu_us_per_request"]
-            for on, off in zip(rounds["bench"], rounds["quiet"], strict=True)
-        ]
-    )
     with_log = interval([on["requests_per_s"] for on in rounds["bench"]])
-    return {"added_cpu_us": asdict(added), "rows_per_s": with_log.mean, "rounds": rounds}
+    return {
+        "added_cpu_us": asdict(_added(rounds["bench"], rounds["quiet"])),
+        "traceparent_cpu_us": asdict(_added(rounds["traced"], rounds["bench"])),
+        "rows_per_s": with_log.mean,
+        "rounds": rounds,
+    }
 
 
-def _round(gateway: Gateway, setup: Setup, model: str) -> dict[str, float]:
+def _added(those: Sequence[dict[str, float]], to: Sequence[dict[str, float]]) -> Interval:
+    key = "cpu_us_per_request"
+    return interval([more[key] - less[key] for more, less in zip(those, to, strict=True)])
+
+
+def _round(gateway: Gateway, setup: Setup, name: str) -> dict[str, float]:
+    """name: of the model; `traced` is `bench` with a traceparent in every request."""
+    model, headers = (name, wrk.JSON) if name != "traced" else ("bench", TRACED)
     return http_round(
-        gateway.pid, f"{gateway.url}/v2/models/{model}/infer", body(), wrk.JSON,
+        gateway.pid, f"{gateway.url}/v2/models/{model}/infer", body(), headers,
         connections=setup.connections, seconds=setup.seconds, core=setup.core(setup.client_core),
     )  # fmt: skip
 
@@ -142,7 +155,7 @@ def _load(gateway: Gateway, setup: Setup) -> wrk.Run:
 
 def _readers_rate(setup: Setup, command: str) -> dict[str, Any]:
     """command: `monitor`, of a log that stays here, or `ship`."""
-    on_kafka = _on_kafka(setup) if command == "ship" else ()
+    options = on_kafka(setup.kafka) if command == "ship" else ()
     with tempfile.TemporaryDirectory() as folder:
         reference = Path(folder) / "reference.npz"
         rows = np.random.default_rng(SEED).normal(0.0, 1.0, (REFERENCE_ROWS, FEATURES))
@@ -153,9 +166,9 @@ def _readers_rate(setup: Setup, command: str) -> dict[str, Any]:
                 workers=1,
                 core=setup.core(setup.server_core),
                 push={"bench": ("--reference", str(reference))},
-                options=on_kafka,
+                options=options,
             ) as gateway,
-            _reader(gateway, command, on_kafka, setup) as reader,
+            _reader(gateway, command, options, setup) as reader,
         ):
             drained = _drain(gateway, setup, reader)
     return {**asdict(drained), "rows_per_cpu_s": drained.rows_per_cpu_s}
@@ -171,23 +184,23 @@ class _Reader:
 
     @property
     def rows(self) -> float:
-        return _metric(self.port, self.metric)
+        return metric(self.port, self.metric)
 
 
 @contextmanager
 def _reader(
     gateway: Gateway, command: str, options: Sequence[str], setup: Setup
 ) -> Iterator[_Reader]:
-    port, metric = gateway.metrics_port, "driftgate_shipper_rows_total"
+    port, rows = gateway.metrics_port, "driftgate_shipper_rows_total"
     if command == "monitor":
-        port, metric = free_ports(1)[0], "driftgate_monitor_rows_total"
+        port, rows = free_ports(1)[0], "driftgate_monitor_rows_total"
         options = (*options, "--monitor-port", str(port))
     core = setup.core(setup.server_core)
     pin = [] if core is None else ["taskset", "-c", str(core)]
     words = [*pin, *DRIFTGATE, command, "--state-dir", str(gateway.state_dir), *options]
     process = subprocess.Popen(words, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     try:
-        yield _Reader(process.pid, port, metric)
+        yield _Reader(process.pid, port, rows)
     finally:
         process.send_signal(signal.SIGCONT)
         process.terminate()
@@ -196,38 +209,39 @@ def _reader(
 
 def _drain(gateway: Gateway, setup: Setup, reader: _Reader) -> Drained:
     first = _load(gateway, setup)  # it has compiled, connected and read once
-    _until(lambda: reader.rows >= first.requests, "the reader has taken the first rows")
+    until(lambda: reader.rows >= first.requests, "the reader has taken the first rows")
     os.kill(reader.pid, signal.SIGSTOP)
     served = _load(gateway, setup)
     time.sleep(SETTLE_S)
-    total = _metric(gateway.metrics_port, "driftgate_prediction_log_written_rows_total")
+    total = metric(gateway.metrics_port, "driftgate_prediction_log_written_rows_total")
     before, began = usage(reader.pid).cpu_s, time.monotonic()
     os.kill(reader.pid, signal.SIGCONT)
-    _until(lambda: reader.rows >= total, "the reader has taken every row")
+    until(lambda: reader.rows >= total, "the reader has taken every row")
     cpu_s, wall_s = usage(reader.pid).cpu_s - before, time.monotonic() - began
     return Drained(served.requests, cpu_s, wall_s)
 
 
 def _hurt(setup: Setup) -> dict[str, Any]:
     """p99 of predictions, the broker well and hurt in turn."""
-    request = http_request("bench", body())
-    pairs: list[tuple[Paced, Paced]] = []
-    options = _on_kafka(setup)
+    request = Request(http_request("bench", body()))
+    pairs: list[tuple[Outcome, Outcome]] = []
+    options = on_kafka(setup.kafka)
     with (
         running(mlp(), workers=1, core=None, options=options) as gateway,
         _reader(gateway, "ship", options, setup),
     ):
 
-        def window() -> Paced:
-            return pace(gateway.http_port, request, PER_S, setup.seconds)
+        def window() -> Outcome:
+            time.sleep(SETTLE_S)  # what comes after a change of the broker's state is not its state
+            return drive(gateway.http_port, [request], spaced(PER_S, setup.seconds))
 
         def is_well() -> bool:
-            up = _metric(gateway.metrics_port, "driftgate_shipper_up")
-            return up == 1 and _metric(gateway.metrics_port, "driftgate_shipper_lag_rows") == 0
+            up = metric(gateway.metrics_port, "driftgate_shipper_up")
+            return up == 1 and metric(gateway.metrics_port, "driftgate_shipper_lag_rows") == 0
 
         window()
         for index in range(setup.pairs):
-            _until(is_well, "the shipper has caught up")
+            until(is_well, "the shipper has caught up")
             well = window() if index % 2 == 0 else None
             subprocess.run(setup.hurt, check=True)
             try:
@@ -235,21 +249,22 @@ def _hurt(setup: Setup) -> dict[str, Any]:
             finally:
                 subprocess.run(setup.heal, check=True)
             if well is None:
-                _until(is_well, "the shipper has caught up")
+                until(is_well, "the shipper has caught up")
                 well = window()
             pairs.append((well, hurt))
-    change = ratio([(p99(well), p99(hurt)) for well, hurt in pairs])
+    change = ratio([(well.p99_ms, hurt.p99_ms) for well, hurt in pairs])
     windows = [window for pair in pairs for window in pair]
     return {
         "command": list(setup.hurt),
         "p99_ratio": asdict(change),
-        "p99_ms_well": float(np.median([1e3 * p99(well) for well, _ in pairs])),
-        "p99_ms_hurt": float(np.median([1e3 * p99(hurt) for _, hurt in pairs])),
+        "p99_ms_well": float(np.median([well.p99_ms for well, _ in pairs])),
+        "p99_ms_hurt": float(np.median([hurt.p99_ms for _, hurt in pairs])),
         "failed": sum(window.failed for window in windows),
+        "generator_late_p99_ms": 1e3 * max(window.late_p99_s for window in windows),
     }
 
 
-def _metric(port: int, name: str) -> float:
+def metric(port: int, name: str) -> float:
     """The sum over its labels; 0 while nobody answers."""
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as reply:
@@ -260,7 +275,7 @@ def _metric(port: int, name: str) -> float:
     return sum(float(value) for value in samples)
 
 
-def _until(condition: Any, what: str) -> None:
+def until(condition: Any, what: str) -> None:
     deadline = time.monotonic() + PATIENCE_S
     while not condition():
         if time.monotonic() > deadline:
@@ -268,10 +283,10 @@ def _until(condition: Any, what: str) -> None:
         time.sleep(0.1)
 
 
-def _on_kafka(setup: Setup) -> tuple[str, ...]:
+def on_kafka(address: str) -> tuple[str, ...]:
     """Options for a gateway with topics of its own: all gateways of one namespace are alike."""
     namespace = f"driftgate-bench-{secrets.token_hex(4)}"
-    options = ("--log-kafka", setup.kafka, "--kafka-namespace", namespace)
+    options = ("--log-kafka", address, "--kafka-namespace", namespace)
     init = [*DRIFTGATE, "log", "init", *options]
     subprocess.run(init, check=True, stdout=subprocess.DEVNULL)
     return options

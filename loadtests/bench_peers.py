@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from loadtests import h2load
-from loadtests.bench_model import machine
+from loadtests.bench_requests import machine
 from loadtests.gateway import running
 from loadtests.intervals import ratio
 from loadtests.model import FEATURES, mlp

@@ -21,6 +21,7 @@ class Gateway:
     http_port: int
     grpc_port: int
     metrics_port: int
+    admin_port: int
     state_dir: Path
 
     @property
@@ -50,16 +51,21 @@ def running(
     push: Mapping[str, Sequence[str]] = MappingProxyType({}),
     options: Sequence[str] = (),
     on_demand: bool = False,
+    sharing: Gateway | None = None,
 ) -> Iterator[Gateway]:
     """Serve `model` as `bench` with everything on; stops the gateway at the end.
 
     beside: other models in the registry. push: options of `model push`, by model.
     options: of `driftgate serve`. on_demand: clients load and unload all but `bench`.
+    sharing: another one, whose registry this one has too; nothing is pushed into it again.
     """
     with tempfile.TemporaryDirectory() as folder:
         state = ["--state-dir", f"{folder}/state"]
         driftgate = [sys.executable, "-m", "driftgate"]
-        for name, data in {"bench": model, **beside}.items():
+        if sharing is not None:
+            (Path(folder) / "state").mkdir()
+            (Path(folder) / "state" / "registry").symlink_to(sharing.state_dir / "registry")
+        for name, data in ({"bench": model, **beside} if sharing is None else {}).items():
             path = Path(folder) / f"{name}.onnx"
             path.write_bytes(data)
             words = ["model", "push", name, str(path), "--alias", "champion", *state]
@@ -86,7 +92,9 @@ def running(
                 _await(http_port, process, "POST", "/v2/repository/models/bench/load")
             for name in ("bench",) if on_demand else ("bench", *beside):
                 _await(http_port, process, "GET", f"/v2/models/{name}/ready")
-            yield Gateway(process.pid, http_port, grpc_port, metrics_port, Path(folder) / "state")
+            yield Gateway(
+                process.pid, http_port, grpc_port, metrics_port, admin_port, Path(folder) / "state"
+            )
         except Exception:
             log.seek(0)
             sys.stderr.write(log.read()[-4000:])

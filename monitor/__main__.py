@@ -2,7 +2,8 @@
 
 The document on descriptor N is JSON: state_dir, registry_dir, model_repository,
 admin_urls, admin_token_path, `monitor` with the fields of MonitorSettings, and, where
-the log is on Kafka, `bootstrap` and `kafka` with the fields of KafkaSettings.
+the log or the retrain trigger is on Kafka, `kafka` with the fields of KafkaSettings;
+`bootstrap` where the log is.
 """
 
 import argparse
@@ -19,13 +20,18 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from eventlog.settings import KafkaSettings
+from monitor.core.slice import Slice
 from monitor.settings import MonitorSettings
+from monitor.triggers.settings import RetrainSettings
+from monitor.triggers.trigger import InvalidTrigger
 
 if TYPE_CHECKING:  # numba comes with them
-    from monitor.automation import Automation, Mandate
+    from monitor.automation import Automation
+    from monitor.mandate import Mandate
     from monitor.published import Published
-    from monitor.retrain import RetrainHooks
     from monitor.task import Parts
+    from monitor.triggers.hooks import RetrainHooks
 
 CANNOT_START = 5  # exit code; tells who restarts us that trying again will not help
 
@@ -60,8 +66,10 @@ def refuse(sentence: str) -> int:
 
 def run(document: dict[str, Any], state_dir: Path, home: Path) -> int:
     """Compile, open everything, serve until SIGTERM or SIGINT; returns the exit code."""
+    from monitor.comparisons import refresh_for_ever
     from monitor.http_api import MonitorServer
     from monitor.published import Published
+    from monitor.service import gate_limits
 
     settings = read_settings(document["monitor"])
     stop = threading.Event()
@@ -69,17 +77,23 @@ def run(document: dict[str, Any], state_dir: Path, home: Path) -> int:
         signal.signal(number, lambda *_: stop.set())
     published = Published()
     try:
-        server = MonitorServer(settings.host, settings.port, published, home / "monitor.db")
+        world = World(document, settings, state_dir, home, published)
+    except InvalidTrigger as exc:
+        return refuse(f"no training can be asked for: {exc}")
+    try:
+        database, limits = home / "monitor.db", gate_limits(settings)
+        server = MonitorServer(settings.host, settings.port, published, database, limits)
     except OSError as exc:
         where = f"monitor port {settings.host}:{settings.port}"
         if exc.errno == errno.EADDRINUSE:
             return refuse(f"{where} is in use; free it or set monitor.port")
         return refuse(f"{where} cannot be opened: {exc.strerror or exc}")
     threading.Thread(target=server.serve_forever, daemon=True).start()
+    compared = (published.comparisons, lambda: published.snapshot.spaces, stop)
+    threading.Thread(target=refresh_for_ever, args=compared, daemon=True).start()
     (home / "address").write_text(f"{settings.host}:{server.server_port}\n")
-    world = World(document, settings, state_dir, home, published)
     try:
-        watch = watch_kafka if document.get("kafka") else watch_here
+        watch = watch_kafka if document.get("bootstrap") else watch_here
         watch(world, stop)
     finally:
         world.kill_hooks()
@@ -98,7 +112,9 @@ class World:
         home: Path,
         published: "Published",
     ) -> None:
+        """Raises: InvalidTrigger."""
         from monitor.admin import AdminClient
+        from monitor.triggers.compose import make_datasets, make_trigger
         from registry_client import open_source
 
         self.document, self.settings = document, settings
@@ -106,15 +122,20 @@ class World:
         repository = document.get("model_repository", "")
         self.source = open_source(Path(document["registry_dir"]), repository)
         self._gateway = AdminClient(document["admin_urls"], Path(document["admin_token_path"]))
+        bootstrap, kafka = document.get("bootstrap", ""), document.get("kafka", {})
+        retrain, broker = settings.retrain, (bootstrap, KafkaSettings(**kafka))
+        self._trigger = make_trigger(retrain, settings.retrain_hook, state_dir, broker)
+        self._datasets = make_datasets(retrain, state_dir, log_here=not bootstrap)
         self._hooks: list[RetrainHooks] = []
 
     def automate(self, parts: "Parts", mandate: "Mandate | None" = None) -> "Automation":
         from monitor.automation import Automation
-        from monitor.retrain import RetrainHooks
-        from monitor.service import guards
+        from monitor.service import guards, schedule
+        from monitor.triggers.hooks import RetrainHooks
 
         settings = self.settings
-        self._hooks.append(RetrainHooks(settings.retrain_hook, self.state_dir))
+        give_up_ns = round(settings.retrain.give_up_s * 1e9)
+        self._hooks.append(RetrainHooks(self._trigger, self._datasets, give_up_ns))
         return Automation(
             parts.store,
             parts.actions,
@@ -122,10 +143,12 @@ class World:
             self._hooks[-1],
             guards(settings),
             rollback=settings.rollback,
+            undo=settings.undo,
             advance=settings.advance,
             retrain_window_ns=round(settings.retrain_window_s * 1e9),
             clock=time.time_ns,
             mandate=mandate,
+            schedule=schedule(settings.retrain),
         )
 
     def kill_hooks(self) -> None:
@@ -169,9 +192,17 @@ def watch_kafka(world: World, stop: threading.Event) -> None:
 
 
 def read_settings(values: dict[str, Any]) -> MonitorSettings:
-    """JSON has no tuples."""
-    tuples = {name: tuple(values.get(name, ())) for name in ("retrain_hook", "admin_urls")}
-    return MonitorSettings(**{**values, **tuples})
+    """The inverse of `asdict`, also after JSON, which has no tuples."""
+    retrain = RetrainSettings(**_tuples(values.get("retrain", {})))
+    slices = {
+        model: tuple(Slice(**_tuples(item)) for item in items)
+        for model, items in values.get("slices", {}).items()
+    }
+    return MonitorSettings(**{**_tuples(values), "retrain": retrain, "slices": slices})
+
+
+def _tuples(values: dict[str, Any]) -> dict[str, Any]:
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
 
 
 if __name__ == "__main__":

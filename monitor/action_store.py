@@ -34,11 +34,15 @@ CREATE TABLE IF NOT EXISTS actions (
 CREATE INDEX IF NOT EXISTS actions_by_time ON actions (model, at_ns);
 """
 
-# An action's life: pending (to be sent), running (a hook), then another state.
+# An action's life: waiting (for an operator), pending (to be sent), running (a hook), then
+# another state.
 PENDING, RUNNING, REFUSED, DRY_RUN = "pending", "running", "refused", "dry run"
+WAITING, DENIED, EXPIRED = "waiting", "denied", "expired"
 UNFINISHED = (PENDING, RUNNING)
-# What the gateway refused has not happened; if it is still wanted after this while,
-# it may be begun again under its key.
+NOT_BEGUN = (DRY_RUN, WAITING, DENIED, EXPIRED)  # nothing has been changed by it
+ONCE_MORE = (REFUSED, EXPIRED)  # it may be begun again under its key
+# What the gateway refused, or nobody approved in time, has not happened; if it is still
+# wanted after this while, it may be begun again under its key.
 REFUSED_AGAIN_NS = 5 * 10**9
 
 logger = logging.getLogger(__name__)
@@ -80,7 +84,7 @@ class ActionStore:
     def begin(self, row: ActionRow) -> bool:
         """Store an action before it is done; False when its key was used before.
 
-        A refused one may be begun again, see REFUSED_AGAIN_NS.
+        One that was refused or has expired may be begun again, see REFUSED_AGAIN_NS.
         """
         values = (row.key, row.model, row.action.value, row.at_ns, row.state, row.verdict)
         with transaction(self._db) as db:
@@ -88,8 +92,8 @@ class ActionStore:
                 f"INSERT INTO actions ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?) "  # noqa: S608
                 "ON CONFLICT (key) DO UPDATE SET at_ns = excluded.at_ns, state = excluded.state, "
                 "verdict = excluded.verdict, data = excluded.data "
-                "WHERE actions.state = ? AND abs(excluded.at_ns - actions.at_ns) >= ?",
-                (*values, json.dumps(row.data), REFUSED, REFUSED_AGAIN_NS),
+                "WHERE actions.state IN (?, ?) AND abs(excluded.at_ns - actions.at_ns) >= ?",
+                (*values, json.dumps(row.data), *ONCE_MORE, REFUSED_AGAIN_NS),
             )
             db.execute(
                 "DELETE FROM actions WHERE key IN "
@@ -115,7 +119,7 @@ class ActionStore:
         found = self.action(row.key)
         if found is None:
             return True
-        return found.state == REFUSED and abs(row.at_ns - found.at_ns) >= REFUSED_AGAIN_NS
+        return found.state in ONCE_MORE and abs(row.at_ns - found.at_ns) >= REFUSED_AGAIN_NS
 
     def action(self, key: str) -> ActionRow | None:
         row = self._db.execute(
@@ -127,7 +131,11 @@ class ActionStore:
     def adopt(self, row: ActionRow) -> None:
         """Take over what another monitor did; what is known here to have ended has ended."""
         mine = self.action(row.key)
-        if mine is not None and mine.at_ns >= row.at_ns and mine.state not in UNFINISHED:
+        if (
+            mine is not None
+            and mine.at_ns >= row.at_ns
+            and mine.state not in (*UNFINISHED, WAITING)
+        ):
             return
         values = (row.key, row.model, row.action.value, row.at_ns, row.state, row.verdict)
         self._db.execute(
@@ -149,11 +157,11 @@ class ActionStore:
         return [_action(row) for row in rows]
 
     def unfinished(self) -> list[ActionRow]:
-        rows = self._db.execute(
-            f"SELECT {_COLUMNS} FROM actions WHERE state IN (?, ?) ORDER BY at_ns",  # noqa: S608
-            UNFINISHED,
-        )
-        return [_action(row) for row in rows]
+        return _in_states(self._db, UNFINISHED)
+
+    def waiting(self) -> list[ActionRow]:
+        """For an operator, with `answer_waiting`'s answer in the data once there is one."""
+        return _in_states(self._db, (WAITING,))
 
     def past(self, model: str) -> list[PastAction]:
         """Actions that were begun and not refused, newest first.
@@ -161,7 +169,12 @@ class ActionStore:
         A hook that died with the monitor counts: it may have got far, or run on.
         """
         found = [
-            PastAction(row.action, row.at_ns, row.state in UNFINISHED, row.state == DRY_RUN)
+            PastAction(
+                row.action,
+                row.at_ns,
+                row.state in (*UNFINISHED, WAITING),
+                row.state in NOT_BEGUN,
+            )
             for row in self.actions(model)
             if row.state != REFUSED
         ]
@@ -202,6 +215,42 @@ def read_actions(path: Path, model: str, after_ns: int, limit: int) -> list[dict
             (model, after_ns, limit),
         ).fetchall()
     return [_document(_action(row)) for row in reversed(rows)]
+
+
+def read_waiting(path: Path) -> list[ActionRow]:
+    """The actions that wait for an operator. On a connection of its own."""
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=5.0)) as db:
+        return _in_states(db, (WAITING,))
+
+
+def answer_waiting(path: Path, key: str, answer: Mapping[str, Any]) -> bool:
+    """Put an operator's answer where the monitor finds it; False unless the action waits.
+
+    answer: `answer` (as `Answer`), `answered_by`, `answered_ns` and `why`. A second one is
+            none: the first counts.
+    On a connection of its own.
+    """
+    with closing(sqlite3.connect(f"file:{path}?mode=rw", uri=True, timeout=5.0)) as db:
+        db.isolation_level = None
+        with transaction(db):
+            row = db.execute(
+                "SELECT data FROM actions WHERE key = ? AND state = ?", (key, WAITING)
+            ).fetchone()
+            if row is None or "answer" in (data := json.loads(row[0])):
+                return False
+            merged = json.dumps({**data, **answer})
+            db.execute("UPDATE actions SET data = ? WHERE key = ?", (merged, key))
+    return True
+
+
+def _in_states(db: sqlite3.Connection, states: Sequence[str]) -> list[ActionRow]:
+    """Oldest first."""
+    marks = ", ".join("?" * len(states))
+    rows = db.execute(
+        f"SELECT {_COLUMNS} FROM actions WHERE state IN ({marks}) ORDER BY at_ns",  # noqa: S608
+        states,
+    )
+    return [_action(row) for row in rows]
 
 
 def _action(row: Sequence[Any]) -> ActionRow:

@@ -1,21 +1,28 @@
-"""Doing what a verdict asks for, under the guards, at least once and by one key.
+"""From a standing verdict to an action, under the guards.
 
 Laws:
-- an action is stored before it is done; after a crash it is done again under
-  the same key, and the gateway applies it once;
-- whether something may be done is decided in `core/guards.py`; here it is done;
+- whether something may be done is decided in `core/guards.py`; how it is done stands in
+  `doing.py`, and how an operator is asked first in `asking.py`;
 - a gateway that cannot be reached delays actions and nothing else.
 """
 
-import contextlib
-import json
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from math import log
-from typing import Any, Protocol
 
-from monitor.action_store import DRY_RUN, PENDING, REFUSED, RUNNING, ActionRow, ActionStore
+from monitor.action_store import (
+    DRY_RUN,
+    ONCE_MORE,
+    PENDING,
+    RUNNING,
+    WAITING,
+    ActionRow,
+    ActionStore,
+)
 from monitor.admin import AdminError, AdminRefused
+from monitor.asking import POLL_NS, Asking
+from monitor.commands import Notes, command_of
 from monitor.core.deployment import Deployment
 from monitor.core.events import Group
 from monitor.core.evidence import NOTHING
@@ -26,58 +33,26 @@ from monitor.core.guards import (
     is_lagging,
     may_act,
     may_advance,
+    may_undo,
     must_freeze,
     split_is_off,
 )
 from monitor.core.judge import Kind
 from monitor.core.model_state import ModelState
+from monitor.core.verification import Outcome
 from monitor.documents import Document, retrain_evidence
-from monitor.retrain import HookEnded, RetrainHooks
+from monitor.doing import DONE, Doing
+from monitor.mandate import Gateway, Mandate, SoleMandate
 from monitor.store import Store
+from monitor.trainings import Due, Trainings
+from monitor.triggers.core.schedule import Schedule
+from monitor.triggers.hooks import HookEnded, RetrainHooks
 
-DONE, FAILED, GIVEN_UP = "done", "failed", "given up"
+FAILED, GIVEN_UP = "failed", "given up"
 LIFTED = "lifted"  # a freeze that an operator ended
 BACKOFF_NS = (500_000_000, 1_000_000_000, 5_000_000_000, 15_000_000_000)
-POLL_NS = 250_000_000  # of a deployment, while there is something to decide
-NOTES_MAX = 1000  # waiting; beyond, the oldest is dropped and counted
 
 logger = logging.getLogger(__name__)
-
-
-class Gateway(Protocol):
-    """The admin API, as far as it is needed here."""
-
-    def deployment(self, model: str) -> Deployment: ...
-    def apply(self, command: Mapping[str, Any], wait_ms: int = 2000) -> dict[str, Any]: ...
-
-
-class Mandate(Protocol):
-    """The right to act on models, where several monitors might have it."""
-
-    @property
-    def fence(self) -> int:
-        """Commands carry it: the gateway refuses those of an older mandate; 0: they do not."""
-
-    def confirm(self) -> None:
-        """Raises: AdminError unless nobody else has the right now."""
-
-    def record(self, row: ActionRow) -> None:
-        """Keep it where the next one who has the right finds it.
-
-        Raises: AdminError when that cannot be done now; it is then done later.
-        """
-
-
-class SoleMandate:
-    """There is one monitor, and what it does is kept in its own file."""
-
-    fence = 0
-
-    def confirm(self) -> None:
-        pass
-
-    def record(self, row: ActionRow) -> None:
-        pass
 
 
 class Automation:
@@ -92,35 +67,43 @@ class Automation:
         guards: Guards,
         *,
         rollback: bool,
+        undo: bool,
         advance: bool,
         retrain_window_ns: int,
         clock: Callable[[], int],
         mandate: Mandate | None = None,
+        schedule: Schedule | None = None,
     ) -> None:
-        self._mandate: Mandate = mandate or SoleMandate()
         self._store, self._actions = store, actions
         self._gateway, self._hooks, self._guards = gateway, hooks, guards
-        self._rollback, self._advance = rollback, advance
+        self._rollback, self._undo, self._advance = rollback, undo, advance
         self._retrain_window_ns, self._clock = retrain_window_ns, clock
+        self._trainings = Trainings(schedule or Schedule(), actions)
         self._retry_ns, self._failures = 0, 0
-        self._polled_ns: dict[str, int] = {}
-        self._notes: list[Document] = []
-        self.notes_dropped = 0
+        self._polled_ns: dict[str, int] = {}  # of models
+        self._verified: dict[str, str] = {}  # model -> rollout whose rollback is settled
+        self._notes = Notes()
+        may = mandate or SoleMandate()
+        self._doing = Doing(store, actions, gateway, may, clock)
+        self._asking = Asking(
+            actions, self._doing, hooks, guards, may, self._notes, self._look_at, clock
+        )
         self.withheld: dict[str, str] = {}  # model -> why its verdict is not acted on
         self._resume()
 
     def _resume(self) -> None:
-        """After a start: hooks that were running are lost, commands are sent again."""
+        """After a start: commands are sent again, and requests for a training if they may be."""
         for row in self._actions.unfinished():
-            if row.state == RUNNING:
-                self._finish(row.key, GIVEN_UP, {"outcome": "the monitor ended meanwhile"})
+            if row.state != RUNNING:
+                continue
+            if not self._hooks.resume(row.key, row.data["evidence"], row.at_ns):
+                self._doing.finish(row.key, GIVEN_UP, {"outcome": "the monitor ended meanwhile"})
 
     # -- one round -----------------------------------------------------------------
 
     def note(self, verdict: Document) -> None:
         """Put a raised verdict into the gateway's audit log, when it can be reached."""
-        slim = {key: value for key, value in verdict.items() if key != "shifts"}
-        self._add_note(verdict["model"], f"{verdict['id']}:note", verdict["reason"], slim)
+        self._notes.add(verdict["model"], f"{verdict['id']}:note", verdict["reason"], verdict)
 
     def step(self, models: Mapping[str, ModelState]) -> None:
         """Do what is due now: finished hooks, commands under way, notes, new actions."""
@@ -130,14 +113,20 @@ class Automation:
         if 0 < self._retry_ns - self._clock() <= BACKOFF_NS[-1]:
             return
         try:
-            self._send_unfinished()
+            self._asking.hear_answers()
+            self._doing.send_unfinished()
             for model in sorted(models):
                 self._decide(models[model])
-            self._send_notes()
+            self._notes.send(self._doing.send_note)
         except AdminError as exc:
             self._back_off(exc)
         else:
             self._failures = 0
+
+    @property
+    def notes_dropped(self) -> int:
+        """Notes that never reached the gateway: it was away for too long."""
+        return self._notes.dropped
 
     def _back_off(self, error: AdminError) -> None:
         delay_ns = BACKOFF_NS[min(self._failures, len(BACKOFF_NS) - 1)]
@@ -149,9 +138,12 @@ class Automation:
     # -- deciding ------------------------------------------------------------------
 
     def _decide(self, state: ModelState) -> None:
-        acts = state.standing in (Kind.ROLLBACK, Kind.RETRAIN)
-        steps = self._advance and state.rollout is not None and state.standing is not Kind.BLIND
         now_ns = self._clock()
+        due = self._trainings.due(state, now_ns)
+        acts = state.standing in (Kind.ROLLBACK, Kind.RETRAIN) or due is not None
+        steps = self._advance and state.rollout is not None and state.standing is not Kind.BLIND
+        regretted = self._regretted(state)
+        acts = acts or regretted is not None
         if (acts or steps) and abs(now_ns - self._polled_ns.get(state.model, 0)) < POLL_NS:
             return  # what was found last is still shown
         self.withheld.pop(state.model, None)
@@ -159,22 +151,32 @@ class Automation:
             return
         self._polled_ns[state.model] = now_ns
         try:
-            self._decide_by(state, now_ns, steps=steps)
+            self._decide_by(state, now_ns, due, regretted, steps=steps)
         except AdminError as exc:
             self.withheld[state.model] = str(exc)
             raise
 
-    def _decide_by(self, state: ModelState, now_ns: int, *, steps: bool) -> None:
+    def _decide_by(
+        self,
+        state: ModelState,
+        now_ns: int,
+        due: Due | None,
+        regretted: ActionRow | None,
+        *,
+        steps: bool,
+    ) -> None:
         """Raises: AdminError when the gateway, or who else might act, cannot be asked."""
         deployment = self._look_at(state.model)
         if deployment is None:
             return
         if is_lagging(_end_ns(state), now_ns, self._guards):
             self.withheld[state.model] = "the log is ahead of the statistics"
+        elif regretted is not None:
+            self._take_back(state, deployment, regretted)
         elif state.standing is Kind.ROLLBACK:
             self._roll_back(state, deployment)
-        elif state.standing is Kind.RETRAIN:
-            self._retrain(state, deployment)
+        elif state.standing is Kind.RETRAIN or (due is not None and not steps):
+            self._retrain(state, deployment, due)
         if steps and state.standing is not Kind.ROLLBACK and not self.withheld.get(state.model):
             self._take_step(state, deployment)
 
@@ -191,7 +193,7 @@ class Automation:
         """An operator lifted our freeze: what happened before it is forgiven."""
         for row in self._actions.actions(model):
             if row.action is Action.FREEZE and row.state == DONE:
-                self._finish(row.key, LIFTED, {"lifted_ns": self._clock()})
+                self._doing.finish(row.key, LIFTED, {"lifted_ns": self._clock()})
 
     def _unfrozen_ns(self, model: str) -> int:
         rows = [row for row in self._actions.actions(model) if row.action is Action.FREEZE]
@@ -217,11 +219,63 @@ class Automation:
         if refusal is not None:
             return self._withhold(state, refusal)
         verdict = self._verdict(state)
-        key = f"monitor:{state.model}:rollback:{rollout.id}"
-        command = self._command(state.model, key, "ROLLBACK", verdict, rollout=rollout.id)
-        return self._begin(key, state, Action.ROLLBACK, {"command": command})
+        key = _rollback_key(state.model, rollout.id)
+        command = command_of(state.model, key, "ROLLBACK", verdict, rollout=rollout.id)
+        data: Document = {"command": command}
+        if Action.ROLLBACK in self._guards.approve:
+            return self._asking.ask(self._row(key, state, Action.ROLLBACK, WAITING, data))
+        return self._doing.begin(self._row(key, state, Action.ROLLBACK, PENDING, data))
 
-    def _retrain(self, state: ModelState, deployment: Deployment) -> None:
+    def _regretted(self, state: ModelState) -> ActionRow | None:
+        """A rollback of ours that made it worse and stands; whatever came of one is noted."""
+        found = state.verification
+        if found is None or found.is_open or self._verified.get(state.model) == found.rollout:
+            return None
+        row = self._actions.action(_rollback_key(state.model, found.rollout))
+        if row is None or row.state not in (DONE, PENDING):  # an operator's, or none at all
+            self._verified[state.model] = found.rollout
+            return None
+        if row.state == PENDING:
+            return None
+        if "verified" not in row.data:
+            sentence = f"the rollback is {found.outcome.value}: {found.in_words()}"
+            said = {"verified": found.outcome.value, "verification": found.in_words()}
+            self._doing.finish(row.key, DONE, said)
+            self._notes.add(row.model, f"{row.key}:verified:note", sentence, said)
+        undo = self._actions.action(_undo_key(row))
+        taken_back = undo is not None and undo.state not in ONCE_MORE
+        if found.outcome is not Outcome.WORSE or taken_back or _end_ns(state) >= found.until_ns:
+            self._verified[state.model] = found.rollout
+            return None
+        return row
+
+    def _take_back(self, state: ModelState, deployment: Deployment, row: ActionRow) -> None:
+        assert state.verification is not None
+        refusal = may_undo(deployment, row.at_ns, self._clock())
+        if refusal is None and not self._undo:
+            refusal = "undoing a rollback is switched off"
+        if refusal is None and state.has_moved():
+            refusal = "the data has moved since the rollback, so that may be why the loss is up"
+        if refusal is not None:
+            return self._withhold(state, f"the rollback made it worse, and stays: {refusal}")
+        command = command_of(
+            state.model,
+            _undo_key(row),
+            "UNDO",
+            None,
+            rollout=row.data["command"]["rollout"],
+            reason=f"the rollback made it worse: {state.verification.in_words()}",
+            expected_generation=deployment.generation,
+        )
+        undo = replace(
+            self._row(command["id"], state, Action.UNDO, PENDING, {"command": command}), verdict=""
+        )
+        if Action.UNDO in self._guards.approve:
+            return self._asking.ask(replace(undo, state=WAITING))
+        return self._doing.begin(undo)
+
+    def _retrain(self, state: ModelState, deployment: Deployment, due: Due | None) -> None:
+        """due: where no verdict asks for it."""
         refusal = self._refusal(Action.RETRAIN, state, deployment)
         if refusal is not None:
             return self._withhold(state, refusal)
@@ -231,17 +285,27 @@ class Automation:
             for row in self._actions.actions(state.model)
         )
         key = f"monitor:{state.model}:retrain:{state.stable.digest[:16]}:{attempts}"
-        evidence = retrain_evidence(self._verdict(state), self._retrain_window_ns)
-        data = {"digest": state.stable.digest, "evidence": evidence}
+        evidence, stable = self._training_evidence(state, due), state.stable
+        data = {"digest": stable.digest, "labelled": stable.labelled, "evidence": evidence}
+        status = RUNNING if self._hooks.configured else DRY_RUN
+        row = self._row(key, state, Action.RETRAIN, status, data)
+        if due is not None:
+            row = replace(row, verdict="")
+        self._trainings.begun(state.model)
+        if self._hooks.configured and Action.RETRAIN in self._guards.approve:
+            return self._asking.ask(replace(row, state=WAITING))
+        if not self._doing.store_first(row):
+            return None
         if not self._hooks.configured:
-            if not self._store_first(self._row(key, state, Action.RETRAIN, DRY_RUN, data)):
-                return None
-            self._finish(key, DRY_RUN, {"outcome": "no retrain hook is configured"})
+            self._doing.finish(key, DRY_RUN, {"outcome": "no retrain hook is configured"})
             reason = "would retrain, but no retrain hook is configured (dry run)"
-            return self._add_note(state.model, f"{key}:note", reason, evidence)
-        if self._store_first(self._row(key, state, Action.RETRAIN, RUNNING, data)):
-            self._hooks.start(key, evidence)
-        return None
+            return self._notes.add(state.model, f"{key}:note", reason, evidence)
+        return self._hooks.start(key, evidence)
+
+    def _training_evidence(self, state: ModelState, due: Due | None) -> Document:
+        if due is not None:
+            return due.evidence(state, self._retrain_window_ns)
+        return retrain_evidence(self._verdict(state), self._retrain_window_ns)
 
     def _refusal(self, action: Action, state: ModelState, deployment: Deployment) -> str | None:
         """Why not; stops automation when it has done too much."""
@@ -251,8 +315,8 @@ class Automation:
         stop = must_freeze(past, deployment, unfrozen_ns, now_ns, self._guards)
         if refusal is None and stop is not None:
             key = f"monitor:{state.model}:freeze:{deployment.generation}"
-            command = self._command(state.model, key, "FREEZE", None, reason=stop)
-            self._begin(key, state, Action.FREEZE, {"command": command})
+            command = command_of(state.model, key, "FREEZE", None, reason=stop)
+            self._doing.begin(self._row(key, state, Action.FREEZE, PENDING, {"command": command}))
             return stop
         return refusal
 
@@ -265,7 +329,7 @@ class Automation:
             f"healthy on this step: {facts.candidate.rows} rows of the candidate, "
             f"{facts.candidate_labelled} labelled since the rollout began"
         )
-        command = self._command(
+        command = command_of(
             state.model,
             f"{key}:{deployment.generation}",
             "ADVANCE",
@@ -274,7 +338,8 @@ class Automation:
             reason=reason,
             expected_generation=deployment.generation,
         )
-        self._begin(command["id"], state, Action.ADVANCE, {"command": command})
+        row = self._row(command["id"], state, Action.ADVANCE, PENDING, {"command": command})
+        self._doing.begin(replace(row, verdict=""))
 
     def _facts(self, state: ModelState, deployment: Deployment) -> StepFacts | None:
         rollout = state.rollout
@@ -299,129 +364,30 @@ class Automation:
             log_e_value=rollout.log_e_value(),
         )
 
-    # -- doing ---------------------------------------------------------------------
+    # -- what all actions have -------------------------------------------------------
 
     def _row(
         self, key: str, state: ModelState, action: Action, status: str, data: Document
     ) -> ActionRow:
         return ActionRow(key, state.model, action, self._clock(), status, state.standing_id, data)
 
-    def _begin(self, key: str, state: ModelState, action: Action, data: Document) -> None:
-        row = self._row(key, state, action, PENDING, data)
-        if action is Action.ADVANCE:
-            row = ActionRow(key, state.model, action, row.at_ns, PENDING, "", data)
-        if self._store_first(row):
-            self._send(row)
-
-    def _store_first(self, row: ActionRow) -> bool:
-        """Whether it may be done now: it is stored here, and where a successor would look.
-
-        Raises: AdminError; nothing is stored then, or it is found unfinished.
-        """
-        if not self._actions.may_begin(row):
-            return False
-        self._mandate.confirm()
-        self._mandate.record(row)
-        return self._actions.begin(row)
-
-    def _send_unfinished(self) -> None:
-        for row in self._actions.unfinished():
-            if row.state == PENDING:
-                self._send(row)
-
-    def _send(self, row: ActionRow) -> None:
-        """Raises: AdminError when the gateway cannot be asked; the row stays pending."""
-        try:
-            self._mandate.confirm()
-            result = self._gateway.apply(self._fenced(row.data["command"]))
-        except AdminRefused as exc:
-            self._refused(row, str(exc))
-            return
-        outcome = {
-            "accepted_ns": int(result.get("accepted_ns", 0)),
-            "applied_ns": int(result.get("applied_ns", 0)) or self._clock(),
-            "undo": str(result.get("undo", "")),
-        }
-        self._finish(row.key, DONE, outcome)
-        logger.info("%s: %s done", row.model, row.action.value)
-
-    def _fenced(self, command: Document) -> Document:
-        """A command under this mandate, whoever began it."""
-        fence = self._mandate.fence
-        return {**command, "fence": str(fence)} if fence else command
-
-    def _finish(self, key: str, state: str, data: Document) -> None:
-        """The verdict first: killed in between, an unfinished action is done again."""
-        verdict = self._actions.verdict_of(key)
-        if verdict:
-            self._store.extend_verdict(verdict, {"action_state": state, **data})
-        self._actions.finish(key, state, data)
-        row = self._actions.action(key)
-        if row is not None:
-            with contextlib.suppress(AdminError):
-                self._mandate.record(row)
-
-    def _refused(self, row: ActionRow, reason: str) -> None:
-        """Nothing has happened; if it is still wanted, it is decided afresh.
-
-        Insisting would be wrong: a hold may have begun since we looked, or the
-        rollout may be over.
-        """
-        self._finish(row.key, REFUSED, {"outcome": reason})
-        logger.warning("%s: %s refused: %s", row.model, row.action.value, reason)
-
     def _hook_ended(self, ended: HookEnded) -> None:
-        good = ended.exit_code == 0
-        outcome: Document = {"exit_code": ended.exit_code, "output": ended.output}
-        if good:
+        outcome: Document = dict(ended.outcome)
+        if ended.good:
             outcome["applied_ns"] = ended.ended_ns
-        self._finish(ended.key, DONE if good else FAILED, outcome)
-        how = "ended well" if good else f"failed (exit code {ended.exit_code})"
-        self._add_note(ended.model, f"{ended.key}:note", f"the retrain hook {how}", outcome)
-
-    def _add_note(self, model: str, key: str, reason: str, evidence: Document) -> None:
-        self._notes.append(self._command(model, key, "NOTE", evidence, reason=reason))
-        if len(self._notes) > NOTES_MAX:
-            self._notes.pop(0)
-            self.notes_dropped += 1
-
-    def _send_notes(self) -> None:
-        while self._notes:
-            try:
-                self._gateway.apply(self._fenced(self._notes[0]), wait_ms=0)
-            except AdminRefused as exc:
-                logger.warning("a note was refused: %s", exc)
-            self._notes.pop(0)
-
-    def _command(
-        self,
-        model: str,
-        key: str,
-        verb: str,
-        evidence: Document | None,
-        *,
-        reason: str = "",
-        rollout: str = "",
-        expected_generation: int | None = None,
-    ) -> Document:
-        evidence = {k: v for k, v in (evidence or {}).items() if k != "shifts"}
-        command: Document = {
-            "id": key,
-            "actor": "monitor",
-            "origin": "monitor",
-            "model": model,
-            "verb": verb,
-            "reason": reason or str(evidence.get("reason", "")),
-            "evidence_json": json.dumps(evidence),
-        }
-        if rollout:
-            command["rollout"] = rollout
-        if expected_generation is not None:
-            command["expected_generation"] = str(expected_generation)
-        return command
+        self._doing.finish(ended.key, DONE if ended.good else FAILED, outcome)
+        self._notes.add(ended.model, f"{ended.key}:note", ended.sentence, outcome)
 
     def _verdict(self, state: ModelState) -> Document:
         return self._store.verdict(state.standing_id)
+
+
+def _rollback_key(model: str, rollout: str) -> str:
+    return f"monitor:{model}:rollback:{rollout}"
+
+
+def _undo_key(rollback: ActionRow) -> str:
+    return rollback.key.replace(":rollback:", ":undo:")
 
 
 def _end_ns(state: ModelState) -> int:

@@ -7,6 +7,7 @@ blocks; reading the disk is left out.
 """
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -96,16 +97,11 @@ def _counting(draw: Draw, dtype: type[Any], seconds: float, features: int, rows:
 
 def _end_to_end(seconds: float, features: int, rows: int) -> float:
     profile = _profile(DISTRIBUTIONS[NORMAL], features, np.float32)
-    log = _log(_record_rows(DISTRIBUTIONS[NORMAL], np.float32, features, rows))
+    records = _record_rows(DISTRIBUTIONS[NORMAL], np.float32, features, rows)
+    log = make_log([records] * BLOCKS)
     values, spent = 0, 0.0
     while spent < seconds:
-        engine = Engine(
-            log,
-            _no_labels,
-            lambda *_: profile,
-            core_settings(MonitorSettings()),
-            load_page=lambda _: None,
-        )
+        engine = make_engine(log, profile)
         _close(engine, RECORDS + 1)  # the first block makes the tables
         started = time.thread_time()
         _close(engine, (BLOCKS - 1) * (RECORDS + 1))
@@ -124,13 +120,27 @@ def _no_labels(text: str) -> PredictionId:
     raise AssertionError(f"the benchmark's log holds no labels: {text}")
 
 
-def _log(blocks: list[AnyArray]) -> MemoryLog:
-    """BLOCKS blocks of a second, all records in each, and the heartbeat that closes it."""
+def make_engine(log: MemoryLog, profile: ReferenceProfile) -> Engine:
+    """As the monitor has it by default, over a log of `make_log`."""
+    return Engine(
+        log,
+        _no_labels,
+        lambda *_: profile,
+        core_settings(MonitorSettings()),
+        load_page=lambda _: None,
+    )
+
+
+def make_log(blocks: Sequence[Sequence[AnyArray]]) -> MemoryLog:
+    """Blocks of a second, the records in each, and the heartbeat that closes it.
+
+    blocks: of arrays (rows, f), each the inputs of one record.
+    """
     log, sequence = MemoryLog(), 0
-    for block in range(BLOCKS):
+    for block, records in enumerate(blocks):
         start_ns = (1_700_000_000 + block) * 10**9
-        for place, values in enumerate(blocks):
-            first_ns = start_ns + place * BLOCK_NS // len(blocks)
+        for place, values in enumerate(records):
+            first_ns = start_ns + place * BLOCK_NS // len(records)
             rows = _rows(values, sequence, first_ns)
             log.append([encode_predictions(rows, PRODUCER, first_ns)])
             sequence += len(values)

@@ -75,5 +75,6 @@ def _damage(path: Path) -> Iterator[None]:
         if "locked" in str(exc):
             raise
         raise StoreDamaged(f"{path.name}: {exc}") from exc
-    except sqlite3.DatabaseError as exc:
+    # UnicodeDecodeError: sqlite3 cannot word an error that quotes a damaged schema.
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as exc:
         raise StoreDamaged(f"{path.name}: {exc}") from exc

@@ -5,11 +5,15 @@ from math import exp, isfinite, log
 from typing import Any
 
 from monitor.core.bins import BINS, SLOTS
+from monitor.core.budget import budget_text
 from monitor.core.effects import Effect, effects, moved_names
 from monitor.core.evidence import NOTHING
 from monitor.core.model_state import ModelState, Summary
 from monitor.core.predictions import LOSS_UNITS
 from monitor.core.rollout import ArmTotals
+from monitor.core.settings import WEIGHTS, CoreSettings
+from monitor.core.verification import Verification
+from monitor.core.watched import Stable
 
 SPECIAL = ("missing", "below", "above", "nonfinite", "unseen")
 SHOWN_FEATURES = 8  # with their histograms, in a verdict
@@ -79,8 +83,11 @@ def verdict_document(state: ModelState, summary: Summary, decided_ns: int) -> Do
         "threshold_s": state.settings.budget_s,
         "groups_s": {name: seconds(value) for name, value in summary.groups.items()},
         "seen_share": state.seen_share(),
+        "broken": list(summary.broken),
+        "reference": reference_document(state, stable) if stable else None,
         "features": moved_names(ranked, state.settings.tolerance),
         "shifts": [feature_document(effect) for effect in _shown(ranked)],
+        "verification": _verification(state.verification),
         "loss": _losses(state),
     }
     if rollout is not None:
@@ -151,6 +158,19 @@ def feature_document(effect: Effect) -> Document:
     }
 
 
+def _verification(found: Verification | None) -> Document | None:
+    """Of the last rollback."""
+    if found is None:
+        return None
+    return {
+        "rollout": found.rollout,
+        "outcome": found.outcome.value,
+        "since_ns": found.since_ns,
+        "until_ns": found.until_ns,
+        "in_words": found.in_words(),
+    }
+
+
 def state_document(state: ModelState, last: Summary | None, labels: Mapping[str, int]) -> Document:
     """Where a model stands now."""
     stable, rollout, settings = state.stable, state.rollout, state.settings
@@ -170,6 +190,14 @@ def state_document(state: ModelState, last: Summary | None, labels: Mapping[str,
         "evidence_log10_s": None if total == NOTHING else total / log(10),
         "threshold_s": settings.budget_s,
         "warn_threshold_s": settings.warn_budget_s,
+        "budget": budget_document(settings),
+        "promise": promise_document(state, stable) if stable else None,
+        "settings": {
+            "block_s": settings.block_s,
+            "live_window_s": settings.window_blocks * settings.block_s,
+            "tolerance": settings.tolerance,
+            "loss_tolerance": settings.loss_tolerance,
+        },
         "groups_s": {group.name.lower(): seconds(value) for group, value in state.groups().items()},
         "stable": {
             "version": stable.version,
@@ -181,6 +209,7 @@ def state_document(state: ModelState, last: Summary | None, labels: Mapping[str,
             "mismatched": stable.mismatched,
             "withheld": list(stable.withheld),
             "has_reference": stable.yardstick.known,
+            "reference": reference_document(state, stable),
         }
         if stable
         else None,
@@ -198,6 +227,7 @@ def state_document(state: ModelState, last: Summary | None, labels: Mapping[str,
         }
         if rollout
         else None,
+        "verification": _verification(state.verification),
         "loss": _losses(state),
         "labels": dict(labels),
         "features": [effect_document(e) for e in ranked if e.log_evidence is not None][
@@ -207,11 +237,49 @@ def state_document(state: ModelState, last: Summary | None, labels: Mapping[str,
     }
 
 
+def reference_document(state: ModelState, stable: Stable) -> Document:
+    """What the stable version is judged by, and how far its warm-up is, if one is under way."""
+    learned, progress = stable.yardstick.learned, state.own.progress
+    return {
+        "from": "warm-up" if learned else "pushed" if stable.yardstick.known else None,
+        "rows": stable.yardstick.profile.rows,
+        "warm_up": None
+        if learned is None
+        else {"start_ns": learned.from_ns, "end_ns": learned.to_ns},
+        "warming_up": None
+        if progress is None
+        else {
+            "reason": progress.in_words(),
+            "ratio": progress.ratio,
+            "rows": progress.rows,
+            "rows_needed": progress.rows_needed,
+            "s": progress.spent_ns / 1e9,
+            "s_needed": progress.span_ns / 1e9,
+            "left_out": list(progress.left_out),
+        },
+    }
+
+
+def promise_document(state: ModelState, stable: Stable) -> Document:
+    """Whether the false-alarm promise holds for a version's traffic, and over which blocks."""
+    span, learned, progress = stable.span, stable.yardstick.learned, state.own.progress
+    reason = span.reason or (learned.caveat if learned else "")
+    if not stable.yardstick.known:
+        reason = progress.in_words() if progress else "the version has no reference"
+    return {
+        "covered": not reason,
+        "reason": reason,
+        "block_s": span.blocks * stable.yardstick.block_s,
+        "blocks_seen": stable.means.blocks,
+    }
+
+
 def retrain_evidence(verdict: Document, window_ns: int) -> Document:
-    """What a retrain hook is told on its standard input."""
+    """What a trainer is told of the verdict that asks for a training."""
     kept = ("model", "stable", "candidate", "kind", "reason", "digest", "features", "loss")
     end_ns = verdict["block_end_ns"]
     return {
+        "cause": "drift",
         **{name: verdict[name] for name in kept},
         "version": verdict["stable"],
         "verdict": verdict["id"],
@@ -223,4 +291,21 @@ def retrain_evidence(verdict: Document, window_ns: int) -> Document:
             {name: shift[name] for name in ("name", "tensor", "index", "ks", "psi", "js")}
             for shift in verdict["shifts"]
         ],
+    }
+
+
+def budget_document(settings: CoreSettings) -> dict[str, Any]:
+    """What may be raised falsely, and which group has which part of it.
+
+    The groups' weights sum to 1, so what one is given is what the others lack.
+    alone_s: the evidence that a group needs to page when no other has any.
+    An annotation is a page's cause, so it has no budget of its own.
+    """
+    return {
+        "page": budget_text(settings.budget_s),
+        "warn": budget_text(settings.warn_budget_s),
+        "groups": {
+            group.name.lower(): {"weight": weight, "alone_s": settings.budget_s / weight}
+            for group, weight in WEIGHTS.items()
+        },
     }

@@ -58,10 +58,12 @@ from monitor.core.label_book import LabelBook, Mark, PageKey
 from monitor.core.model_state import ModelState, Summary
 from monitor.core.open_blocks import ArrivedLabel, OpenBlocks, OpenModel, fill
 from monitor.core.partition_time import Floors, PartitionTime, PartitionTimes
+from monitor.core.performance.answers import answer_of
 from monitor.core.predictions import error_of, find_output, infer_spec
 from monitor.core.producers import Producer, Producers
 from monitor.core.profile import PredictionKind, ReferenceProfile
 from monitor.core.settings import CoreSettings
+from monitor.core.slicing import places_of_row
 from monitor.core.tree import Tree, pack, unpack
 from monitor.row_finder import RowFinder
 
@@ -326,7 +328,7 @@ class Engine:
         rows = decode_predictions(stored.record)
         new = producer.first_time(PREDICTIONS, rows.all_runs)
         self.finder.add(stored.record.producer, rows, stored.offset)
-        last, late = self._blocks.add_rows(rows, new, floor)
+        last, late = self._blocks.add_rows(rows, new, floor, stored.record.producer)
         repeated = 0 if new is None else new.count(False)
         watched.late += late
         watched.duplicates += repeated
@@ -341,14 +343,15 @@ class Engine:
         runs = runs_of(record)
         new = producer.first_time(LABELS, runs)
         sequences = [first + i for first, count in runs for i in range(count)]
+        arrived_ns = int(record.headers.get("ts_max_ns", record.watermark_ns))
         arrived = [
-            ArrivedLabel(record.producer, sequence, label)
+            ArrivedLabel(record.producer, sequence, label, arrived_ns)
             for place, (sequence, label) in enumerate(zip(sequences, labels, strict=True))
             if new is None or new[place]
         ]
         repeated = len(labels) - len(arrived)
         watched.duplicates += repeated
-        index = self._blocks.index_of(int(record.headers.get("ts_max_ns", record.watermark_ns)))
+        index = self._blocks.index_of(arrived_ns)
         if self._blocks.add_labels(index, model, arrived, floor):
             return index, repeated
         watched.late += len(arrived)
@@ -468,8 +471,18 @@ class Engine:
         error = error_of(output, spec, place, label.value)
         if error is None:
             return LabelFate.UNJUDGED, None
-        is_number = spec.kind is PredictionKind.NUMBER
-        outcome = Outcome(rows.digest, int(rows.ts_ns[place]), error, is_number)
+        outcome = Outcome(
+            rows.digest,
+            int(rows.ts_ns[place]),
+            error,
+            spec.kind is PredictionKind.NUMBER,
+            rows.version,
+            arrived.arrived_ns,
+            answer_of(output, outputs, spec, profile, place, label.value),
+            places_of_row(
+                self.settings.slices_of(model), rows.inputs, rows.withheld, profile, place
+            ),
+        )
         return LabelFate.JOINED, outcome
 
     def _request(self, prediction_id: str) -> PredictionId | LabelFate:

@@ -10,19 +10,29 @@ import json
 import logging
 import sqlite3
 import threading
+import time
 import urllib.parse
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from monitor import gate_api
+from monitor.core.gate import GateLimits
+from monitor.core.performance.intervals import LEVEL
+from monitor.live_report import live_report
 from monitor.metrics import CONTENT_TYPE, expose, make_registry
+from monitor.performance_documents import by_slice
 from monitor.published import Published
+from monitor.segment_documents import segments_document
 from monitor.store import read_history
 
 TIMEOUT_S = 10.0
 CONNECTIONS_MAX = 64
 HISTORY_LIMIT = 10_000  # blocks, verdicts and actions in one answer, the newest
+REPORT_WINDOW_S = 86_400
 INT64_MAX = 2**63 - 1  # what SQLite takes
+BODY_BYTES_MAX = 64 * 1024  # of a hook: a few names
 
 logger = logging.getLogger(__name__)
 
@@ -32,8 +42,17 @@ class MonitorServer(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, host: str, port: int, published: Published, database: Path) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        published: Published,
+        database: Path,
+        limits: GateLimits | None = None,
+        clock: Callable[[], int] = time.time_ns,
+    ) -> None:
         self.published, self.database = published, database
+        self.limits, self.clock = limits or GateLimits(), clock
         self.registry = make_registry(published)
         # The statistics of one question at a time, so that no number of askers can
         # keep more than one core from the main loop.
@@ -75,14 +94,70 @@ class Handler(BaseHTTPRequestHandler):
                 self._json(200 if ready else 503, {"ready": ready})
             case ["v1", "state"]:
                 self._state()
+            case ["v1", "verdict"]:
+                self._verdict(query)
             case ["v1", "models", model, "history"]:
                 self._history(model, query)
             case ["v1", "models", model, "drift"]:
                 self._drift(model, query)
+            case ["v1", "models", model, "performance"]:
+                self._performance(model, query)
+            case ["v1", "models", model, "slices"]:
+                self._slices(model)
+            case ["v1", "models", model, "fairness"]:
+                self._fairness(model)
+            case ["v1", "models", model, "report"]:
+                self._report(model, query)
             case ["v1", "models", model, "features", *name]:
                 self._feature(model, "/".join(name))
             case _:
                 self._json(404, {"error": f"no such page: {url.path}"})
+
+    def do_POST(self) -> None:
+        url = urllib.parse.urlsplit(self.path)
+        parts = [urllib.parse.unquote(part) for part in url.path.split("/") if part]
+        try:
+            length = int(self.headers.get("Content-Length", ""))
+        except ValueError:
+            length = -1
+        if not 0 <= length <= BODY_BYTES_MAX:
+            self.close_connection = True
+            self._json(413, {"error": f"a body of 0 to {BODY_BYTES_MAX} bytes is expected"})
+            return
+        body = self.rfile.read(length)
+        match parts:
+            case ["v1", "flagger", hook] if hook in gate_api.HOOKS:
+                self._flagger(hook, body, urllib.parse.parse_qs(url.query))
+            case _:
+                self._json(404, {"error": f"no such page: {url.path}"})
+
+    def _verdict(self, query: dict[str, list[str]]) -> None:
+        try:
+            asked = gate_api.asked_by_query(query)
+        except ValueError as exc:
+            self._json(400, {"error": str(exc)})
+            return
+        document = self._gate(asked)
+        if document is not None:
+            self._json(200, document)
+
+    def _flagger(self, hook: str, body: bytes, query: dict[str, list[str]]) -> None:
+        try:
+            asked = gate_api.asked_by_flagger(body, query)
+        except ValueError as exc:
+            self._json(400, {"error": str(exc)})
+            return
+        document = self._gate(asked)
+        if document is not None:
+            self._json(gate_api.flagger_status(hook, document["verdict"]), document)
+
+    def _gate(self, asked: gate_api.Asked) -> dict[str, Any] | None:
+        """None: it is not known, and that has been answered."""
+        server, models = self.server, self.server.published.snapshot.models
+        document = gate_api.answer(models, asked, server.clock(), server.limits)
+        if document is None:
+            self._json(404, {"error": f"there is no model {asked.model!r} under watch"})
+        return document
 
     def _state(self) -> None:
         snapshot = self.server.published.snapshot
@@ -115,13 +190,73 @@ class Handler(BaseHTTPRequestHandler):
 
     def _drift(self, model: str, query: dict[str, list[str]]) -> None:
         name = query["feature"][0] if "feature" in query else None
+        published = self.server.published
+        snapshot = published.snapshot
         with self.server.drawing:
-            document = self.server.published.snapshot.drift(model, name)
+            document = snapshot.drift(model, name)
+            if document is not None and name is None:
+                spaces = snapshot.spaces.get(model, ())
+                document["multivariate"] = published.comparisons.of(model, spaces)
         if document is None:
             what = f"model {model!r}" if name is None else f"model {model!r} with feature {name!r}"
             self._json(404, {"error": f"there is no {what} under watch"})
             return
         self._json(200, document)
+
+    def _performance(self, model: str, query: dict[str, list[str]]) -> None:
+        versions = self.server.published.snapshot.performance.get(model)
+        if versions is None:
+            self._json(404, {"error": f"there is no model {model!r} under watch"})
+            return
+        by = query["by"][0] if "by" in query else None
+        known = {name for version in versions for name in version["slices"]}
+        if by is not None and versions and by not in known:
+            names = ", ".join(sorted(known)) or "none; set [models.NAME.slices]"
+            sentence = f"model {model!r} has no slice {by!r}; known: {names}"
+            self._json(404, {"error": sentence})
+            return
+        found = [by_slice(version, by) for version in versions]
+        self._json(200, {"model": model, "level": LEVEL, "by": by, "versions": found})
+
+    def _slices(self, model: str) -> None:
+        segments = self.server.published.snapshot.segments
+        if model not in segments:
+            self._json(404, {"error": f"there is no model {model!r} under watch"})
+            return
+        with self.server.drawing:
+            document = segments_document(model, segments[model])
+        self._json(200, document)
+
+    def _fairness(self, model: str) -> None:
+        versions = self.server.published.snapshot.fairness.get(model)
+        if versions is None:
+            self._json(404, {"error": f"there is no model {model!r} under watch"})
+            return
+        self._json(200, {"model": model, "versions": versions})
+
+    def _report(self, model: str, query: dict[str, list[str]]) -> None:
+        try:
+            window_s = _whole(query, "window_s", REPORT_WINDOW_S, low=1)
+        except ValueError as exc:
+            self._json(400, {"error": str(exc)})
+            return
+        published = self.server.published
+        try:
+            with self.server.drawing:
+                page = live_report(
+                    published.snapshot,
+                    self.server.database,
+                    model,
+                    float(window_s),
+                    published.comparisons,
+                )
+        except sqlite3.Error as exc:
+            self._json(503, {"error": f"history is not at hand: {exc}"})
+            return
+        if page is None:
+            self._json(404, {"error": f"there is no model {model!r} under watch"})
+            return
+        self._send(200, page.encode(), "text/html; charset=utf-8")
 
     def _json(self, status: int, document: dict[str, Any]) -> None:
         self._send(status, json.dumps(document).encode(), "application/json")

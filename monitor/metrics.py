@@ -14,7 +14,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from monitor.core.judge import Kind
+from monitor.core.performance.fairness import Standing
 from monitor.core.statistics import HEADLINE
+from monitor.performance_documents import HEADLINE_MEASURES
 from monitor.published import Published, Snapshot
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -43,9 +45,44 @@ VERDICT = Entry("verdict", "1 for the verdict that stands, else 0.", ("model", "
 EVIDENCE = Entry("evidence_seconds", "Evidence of the whole model, an e-detector.", ("model",))
 GROUP_EVIDENCE = Entry("group_evidence_seconds", "Evidence of one group.", ("model", "group"))
 THRESHOLD = Entry("evidence_threshold_seconds", "Evidence that raises a tier.", ("model", "tier"))
+COVERED = Entry("promise_covered", "1 while traffic allows the false-alarm promise.", ("model",))
+WARM_UP = Entry("warm_up_ratio", "How much there is of a reference from own traffic.", ("model",))
+BLOCK = Entry("evidence_block_seconds", "Length of the blocks that are bet on.", ("model",))
 LOSS = Entry("loss_ratio", "Mean loss of labelled rows.", ("model", "of"))
+PERFORMANCE = Entry(
+    "performance", "Realised performance in the last window.", ("model", "arm", "measure")
+)
+LABELLED = Entry("labelled_rows", "Labelled rows in the last window.", ("model", "arm"))
+COVERAGE = Entry(
+    "label_coverage_ratio", "Share of the last window's rows that have a label.", ("model", "arm")
+)
+DELAY = Entry("label_delay_seconds", "From an answer to its label.", ("model", "arm", "statistic"))
+SLICE_PERFORMANCE = Entry(
+    "slice_performance",
+    "As performance, of one part of a slice.",
+    ("model", "arm", "slice", "part", "measure"),
+)
+SLICE_LABELLED = Entry(
+    "slice_labelled_rows", "As labelled_rows, of one part.", ("model", "arm", "slice", "part")
+)
+SLICE_COVERAGE = Entry(
+    "slice_label_coverage_ratio",
+    "As label_coverage_ratio, of one part.",
+    ("model", "arm", "slice", "part"),
+)
+UNFAIR = Entry(
+    "unfair",
+    "1 where a part is surely beyond a limit, 0 where surely not; else none.",
+    ("model", "arm", "slice", "part", "criterion"),
+)
 EFFECT = Entry(
     "feature_effect", "Effect size against the reference.", ("model", "feature", "statistic")
+)
+TOGETHER = Entry(
+    "multivariate_effect", "Effect size of features together.", ("model", "space", "statistic")
+)
+BY_CHANCE = Entry(
+    "multivariate_by_chance", "What chance alone makes of it.", ("model", "space", "statistic")
 )
 ARM_ROWS = Entry("arm_rows", "Rows of an arm since its version took it.", ("model", "arm"))
 OPEN_ROWS = Entry("open_rows", "Rows and labels in blocks that are not over.")
@@ -70,7 +107,11 @@ CATALOGUE = (
     BLOCKS, ROWS, LOST, LATE, DUPLICATES, UNDECODABLE, LABELS, VERDICT, EVIDENCE, GROUP_EVIDENCE,
     THRESHOLD, LOSS, EFFECT, ARM_ROWS, OPEN_ROWS, LAG, UNREADABLE, PRODUCERS, ACTIONS,
     SILENT, PASSED_OVER, SEEN, PARTITION_EPOCH, PARTITION_LAG, PARTITION_POSITION, PARTITION_SEEN,
-    POISON, KAFKA_UP, PARTITIONS, REBALANCES, DEAD_LETTERS,
+    POISON, KAFKA_UP, PARTITIONS, REBALANCES, DEAD_LETTERS, COVERED, BLOCK,
+    WARM_UP,
+    PERFORMANCE, LABELLED, COVERAGE, DELAY,
+    TOGETHER, BY_CHANCE,
+    SLICE_PERFORMANCE, SLICE_LABELLED, SLICE_COVERAGE, UNFAIR,
 )  # fmt: skip
 
 
@@ -83,6 +124,7 @@ class SnapshotCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         snapshot = self._published.snapshot
         samples = _samples(snapshot)
+        samples |= _together(self._published)
         for entry in CATALOGUE:
             yield _family(entry, samples.get(entry, ()))
 
@@ -123,7 +165,29 @@ def _samples(snapshot: Snapshot) -> dict[Entry, list[Sample]]:
     for model, document in snapshot.models.items():
         for entry, samples in _model_samples(model, document).items():
             found.setdefault(entry, []).extend(samples)
+    for model, versions in snapshot.performance.items():
+        for version in versions:
+            for entry, samples in _performance_samples(model, version).items():
+                found.setdefault(entry, []).extend(samples)
+    for model, versions in snapshot.fairness.items():
+        for version in versions:
+            found.setdefault(UNFAIR, []).extend(_fairness_samples(model, version))
     return found
+
+
+def _together(published: Published) -> dict[Entry, list[Sample]]:
+    """As it was computed last; nothing is for a scrape."""
+    rows = [
+        ((model, space["space"], item["name"]), item)
+        for model, spaces in published.snapshot.spaces.items()
+        for space in published.comparisons.known(model, spaces)
+        for item in space["statistics"]
+        if item["effect"] is not None
+    ]
+    return {
+        TOGETHER: [(labels, item["effect"]) for labels, item in rows],
+        BY_CHANCE: [(labels, item["null_mean"]) for labels, item in rows],
+    }
 
 
 def _group_samples(kafka: Mapping[str, Any]) -> dict[Entry, list[Sample]]:
@@ -146,8 +210,63 @@ def _group_samples(kafka: Mapping[str, Any]) -> dict[Entry, list[Sample]]:
     }
 
 
+def _performance_samples(model: str, version: Mapping[str, Any]) -> dict[Entry, list[Sample]]:
+    """Of the arms alone: by version there would be ever more series."""
+    arm, window = version["role"], version["spans"]["window"]
+    if not arm:
+        return {}
+    delays = window["delay_s"].items()
+    return {
+        PERFORMANCE: [
+            ((model, arm, item["name"]), item["value"])
+            for item in window["measures"]
+            if item["value"] is not None
+        ],
+        LABELLED: [((model, arm), window["labels"])],
+        COVERAGE: [((model, arm), window["coverage"])] if window["coverage"] is not None else [],
+        DELAY: [((model, arm, name), value) for name, value in delays if value is not None],
+        **_slice_samples(model, arm, version["slices"]),
+    }
+
+
+def _slice_samples(model: str, arm: str, slices: Mapping[str, Any]) -> dict[Entry, list[Sample]]:
+    """Bounded by the configured parts, of which there are few."""
+    windows = [
+        ((model, arm, name, part["part"]), part["spans"]["window"])
+        for name, parts in slices.items()
+        for part in parts
+    ]
+    return {
+        SLICE_PERFORMANCE: [
+            ((*labels, item["name"]), item["value"])
+            for labels, window in windows
+            for item in window["measures"]
+            if item["name"] in HEADLINE_MEASURES and item["value"] is not None
+        ],
+        SLICE_LABELLED: [(labels, window["labels"]) for labels, window in windows],
+        SLICE_COVERAGE: [
+            (labels, window["coverage"])
+            for labels, window in windows
+            if window["coverage"] is not None
+        ],
+    }
+
+
+def _fairness_samples(model: str, version: Mapping[str, Any]) -> Iterator[Sample]:
+    known = {Standing.UNFAIR.value: 1.0, Standing.FAIR.value: 0.0}
+    if not version["role"]:
+        return
+    for item in version["slices"]:
+        for criterion, groups in item["criteria"].items():
+            for group in groups:
+                if group["standing"] in known:
+                    labels = (model, version["role"], item["slice"], group["part"], criterion)
+                    yield labels, known[group["standing"]]
+
+
 def _model_samples(model: str, document: Mapping[str, Any]) -> dict[Entry, list[Sample]]:
     features = [*document["features"][:FEATURES_MAX], *document["predictions"]]
+    promise = document["promise"]
     arms = [(arm, document[arm]) for arm in ("stable", "candidate") if document[arm]]
     return {
         BLOCKS: [((model,), document["blocks"])],
@@ -162,6 +281,9 @@ def _model_samples(model: str, document: Mapping[str, Any]) -> dict[Entry, list[
             ((model, "page"), document["threshold_s"]),
             ((model, "warn"), document["warn_threshold_s"]),
         ],
+        COVERED: [((model,), float(promise["covered"]))] if promise else [],
+        BLOCK: [((model,), promise["block_s"])] if promise else [],
+        WARM_UP: _warm_up(model, document["stable"]),
         LOSS: [
             ((model, name), value)
             for name, value in document["loss"].items()
@@ -175,3 +297,11 @@ def _model_samples(model: str, document: Mapping[str, Any]) -> dict[Entry, list[
         ],
         ARM_ROWS: [((model, arm), found["rows"]) for arm, found in arms],
     }
+
+
+def _warm_up(model: str, stable: Mapping[str, Any] | None) -> list[Sample]:
+    """None where a reference was pushed, or none is wanted."""
+    reference = stable["reference"] if stable else {"warming_up": None, "from": None}
+    if reference["warming_up"]:
+        return [((model,), reference["warming_up"]["ratio"])]
+    return [((model,), 1.0)] if reference["from"] == "warm-up" else []

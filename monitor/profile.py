@@ -1,5 +1,6 @@
 """The profile API for those who make models: `driftgate model push`, training code."""
 
+from monitor.core.multivariate.reference_rows import REFERENCE_ROWS
 from monitor.core.profile import (
     FeatureKind,
     FeatureProfile,
@@ -13,6 +14,7 @@ from monitor.core.profile import (
 from monitor.core.profile_fit import build_profile
 
 __all__ = [
+    "REFERENCE_ROWS",
     "FeatureKind",
     "FeatureProfile",
     "FeatureSpec",

@@ -57,7 +57,7 @@ class RegistryProfiles:
                 data = self._bytes(model, version, digest)
             except Unanswered:
                 return None
-            self._parsed[key] = _parse(model, version, data)
+            self._parsed[key] = parse_profile(model, version, data)
             if len(self._parsed) > KEPT:
                 self._parsed.popitem(last=False)
         self._parsed.move_to_end(key)
@@ -109,7 +109,8 @@ class RegistryProfiles:
         return None
 
 
-def _parse(model: str, version: str, data: bytes | None) -> ReferenceProfile | None:
+def parse_profile(model: str, version: str, data: bytes | None) -> ReferenceProfile | None:
+    """None for no profile, and for one that cannot be read, which is said."""
     if data is None:
         return None
     try:

@@ -1,4 +1,4 @@
-"""What the main loop shows to the HTTP threads: one immutable snapshot, replaced whole."""
+"""What the main loop shows to other threads: one immutable snapshot, replaced whole."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -6,9 +6,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from monitor.comparisons import Comparisons
 from monitor.core.effects import Effect
+from monitor.core.multivariate.standing import SpaceStanding
 from monitor.documents import feature_document
 from monitor.drift_documents import model_drift_document, one_drift_document
+from monitor.segment_documents import LiveSegments
 
 Document = dict[str, Any]
 
@@ -19,12 +22,22 @@ def _none() -> Mapping[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """What one task shows; `databases`: where the history of each model is."""
+    """What one task shows.
+
+    databases:   where the history of each model is.
+    spaces:      of each model, as `Stable.spaces`.
+    performance: of each model, as `performance_document`; fairness: as `fairness_document`.
+    segments:    of each model, for `segments_document`.
+    """
 
     overall: Document
     models: Mapping[str, Document]
     effects: Mapping[str, list[Effect]]
     databases: Mapping[str, Path]
+    performance: Mapping[str, list[Document]] = field(default_factory=_none)
+    spaces: Mapping[str, list[SpaceStanding]] = field(default_factory=_none)
+    fairness: Mapping[str, list[Document]] = field(default_factory=_none)
+    segments: Mapping[str, LiveSegments | None] = field(default_factory=_none)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +49,10 @@ class Snapshot:
     models: Mapping[str, Document] = field(default_factory=_none)
     effects: Mapping[str, list[Effect]] = field(default_factory=_none)
     databases: Mapping[str, Path] = field(default_factory=_none)
+    performance: Mapping[str, list[Document]] = field(default_factory=_none)
+    spaces: Mapping[str, list[SpaceStanding]] = field(default_factory=_none)
+    fairness: Mapping[str, list[Document]] = field(default_factory=_none)
+    segments: Mapping[str, LiveSegments | None] = field(default_factory=_none)
 
     @classmethod
     def of(
@@ -48,6 +65,10 @@ class Snapshot:
             {name: document for item in shown for name, document in item.models.items()},
             {name: found for item in shown for name, found in item.effects.items()},
             {name: path for item in shown for name, path in item.databases.items()},
+            {name: found for item in shown for name, found in item.performance.items()},
+            {name: found for item in shown for name, found in item.spaces.items()},
+            {name: found for item in shown for name, found in item.fairness.items()},
+            {name: found for item in shown for name, found in item.segments.items()},
         )
 
     def feature(self, model: str, name: str) -> Document | None:
@@ -93,6 +114,10 @@ def _sum(documents: Sequence[Document]) -> Document:
 
 @dataclass(slots=True)
 class Published:
-    """The one place where main loop and HTTP threads meet; assignment is atomic."""
+    """The one place where main loop and HTTP threads meet; assignment is atomic.
+
+    comparisons: what other threads made of the snapshots.
+    """
 
     snapshot: Snapshot = field(default_factory=Snapshot)
+    comparisons: Comparisons = field(default_factory=Comparisons)

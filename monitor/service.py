@@ -12,30 +12,54 @@ from pathlib import Path
 
 from eventlog import MONITOR_GROUP, SqliteLog, publish_position
 from monitor.automation import Automation
-from monitor.core.guards import Guards
-from monitor.core.settings import CoreSettings
+from monitor.core.budget import mean_time_s
+from monitor.core.gate import GateLimits
+from monitor.core.guards import Action, Guards
+from monitor.core.periods import parse_period_ns
+from monitor.core.settings import CoreSettings, WarmUpSettings
 from monitor.published import Published, Snapshot
 from monitor.settings import MonitorSettings
 from monitor.task import LOG_RETRY_S, Parts, Task
+from monitor.triggers.core.schedule import Schedule
+from monitor.triggers.settings import RetrainSettings
 
 IDLE_S = 0.05
 PUBLISH_S = 0.25
 
 
 def core_settings(settings: MonitorSettings) -> CoreSettings:
+    budget_s = mean_time_s(settings.false_alarms) if settings.false_alarms else settings.budget_s
     return CoreSettings(
         block_ns=_ns(settings.block_s),
         lateness_ns=_ns(settings.lateness_s),
         silence_ns=_ns(settings.silence_s),
         tolerance=settings.tolerance,
         loss_tolerance=settings.loss_tolerance,
-        budget_s=settings.budget_s,
+        budget_s=budget_s,
         warn_budget_s=settings.warn_budget_s,
+        independent_rows=settings.dependence == "rows",
         rows_min=settings.rows_min,
         loss_max_share=settings.loss_max_share,
         coarse_edges=settings.coarse_edges,
         window_blocks=settings.window_blocks,
+        verify_ns=_ns(settings.verify_s),
         recent_change_ns=_ns(settings.recent_change_s),
+        multivariate_rows=settings.multivariate_rows,
+        warm_up=warm_up(settings),
+        quantile_level=settings.quantile_level,
+        slices=tuple(sorted(settings.slices.items())),
+    )
+
+
+def warm_up(settings: MonitorSettings) -> WarmUpSettings | None:
+    if settings.reference == "pushed":
+        return None
+    return WarmUpSettings(
+        settings.warm_up_rows,
+        _ns(settings.warm_up_s),
+        _ns(settings.warm_up_skip_s),
+        continuous=settings.continuous,
+        always=settings.reference == "warm-up",
     )
 
 
@@ -47,7 +71,17 @@ def guards(settings: MonitorSettings) -> Guards:
         rows_min=settings.rows_min,
         bake_ns=_ns(settings.bake_s),
         lag_max_ns=_ns(settings.lag_max_s),
+        approve=frozenset(Action(name) for name in settings.approve),
+        approve_ns=_ns(settings.approve_s),
     )
+
+
+def gate_limits(settings: MonitorSettings) -> GateLimits:
+    return GateLimits(settings.rows_min, _ns(settings.lag_max_s))
+
+
+def schedule(settings: RetrainSettings) -> Schedule:
+    return Schedule(parse_period_ns(settings.every), settings.after_labels)
 
 
 def _ns(seconds: float) -> int:

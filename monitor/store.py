@@ -8,7 +8,7 @@ was done about it lies apart, in `monitor.action_store`.
 import json
 import sqlite3
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from monitor.core.block import Sample
 from monitor.core.label_book import PAGES_MAX, PageKey
 from monitor.database import open_database, transaction
 
-FORMAT = 5
+FORMAT = 9
 BLOCKS_HANDED = 300  # per model, to whoever takes a partition over: five minutes of 1 s blocks
 BLOCKS_KEPT = 100_000  # per model: 28 h of 1 s blocks
 VERDICTS_KEPT = 10_000
@@ -273,6 +273,19 @@ def read_history(
         [json.loads(row[0]) for row in verdicts],
         read_actions(path.with_name(ACTIONS_FILE), model, after_ns, limit),
     )
+
+
+def read_blocks(path: Path, model: str, after_ns: int) -> Iterator[dict[str, Any]]:
+    """The blocks of a model that begin after `after_ns`, oldest first, one at a time.
+
+    On a connection of its own, which is closed with the iterator.
+    """
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=5.0)) as db:
+        for (data,) in db.execute(
+            "SELECT data FROM blocks WHERE model = ? AND start_ns > ? ORDER BY start_ns",
+            (model, after_ns),
+        ):
+            yield json.loads(data)
 
 
 def _prune(db: sqlite3.Connection) -> None:

@@ -17,13 +17,16 @@ from eventlog import Consumed, Log, LogError, StoredRecord
 from monitor.action_store import ACTIONS_FILE, ActionStore
 from monitor.automation import Automation
 from monitor.core.effects import effects
-from monitor.core.model_state import Summary
+from monitor.core.model_state import ModelState, Summary
 from monitor.core.settings import CoreSettings
 from monitor.database import StoreDamaged, set_aside
 from monitor.documents import block_document, state_document, verdict_document
 from monitor.engine import Closed, DecodeId, Engine, ignore_undecodable
+from monitor.fairness_documents import fairness_document
+from monitor.performance_documents import performance_document
 from monitor.profiles import RegistryProfiles
 from monitor.published import Document, Shown
+from monitor.segment_documents import live_segments
 from monitor.store import BlockRow, Store
 from registry_client import Source
 
@@ -130,6 +133,8 @@ class Task:
         self._blocks: list[BlockRow] = []
         self._verdicts: list[dict[str, Any]] = []
         self._last: dict[str, Summary] = {}
+        # By model, with the blocks that it is of.
+        self._measured: dict[str, tuple[int, tuple[list[Document], list[Document]]]] = {}
         self._committed = -inf
         self._uncommitted = False
         self.unreadable = ""  # why the log cannot be read now
@@ -220,7 +225,22 @@ class Task:
             models=models,
             effects={name: effects(state) for name, state in engine.models.items()},
             databases=dict.fromkeys(models, self.parts.path),
+            spaces={
+                name: state.stable.spaces() if state.stable else []
+                for name, state in engine.models.items()
+            },
+            performance={name: self._measures(state)[0] for name, state in engine.models.items()},
+            fairness={name: self._measures(state)[1] for name, state in engine.models.items()},
+            segments={name: live_segments(state) for name, state in engine.models.items()},
         )
+
+    def _measures(self, state: ModelState) -> tuple[list[Document], list[Document]]:
+        """Performance and fairness; by slice that is much, and only a block changes it."""
+        blocks, found = self._measured.get(state.model, (-1, ([], [])))
+        if blocks != state.blocks:
+            found = performance_document(state), fairness_document(state)
+            self._measured[state.model] = state.blocks, found
+        return found
 
     def _overall(self, now_ns: int) -> Document:
         engine, counters = self.engine, self.engine.counters

@@ -128,21 +128,41 @@ class RegionsApplied(_message.Message):
     epoch: int
     def __init__(self, epoch: _Optional[int] = ...) -> None: ...
 
+class Explain(_message.Message):
+    __slots__ = ("id", "model", "version")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    id: int
+    model: str
+    version: str
+    def __init__(self, id: _Optional[int] = ..., model: _Optional[str] = ..., version: _Optional[str] = ...) -> None: ...
+
+class Explained(_message.Message):
+    __slots__ = ("id", "document_json")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    DOCUMENT_JSON_FIELD_NUMBER: _ClassVar[int]
+    id: int
+    document_json: bytes
+    def __init__(self, id: _Optional[int] = ..., document_json: _Optional[bytes] = ...) -> None: ...
+
 class ToWorker(_message.Message):
-    __slots__ = ("load", "unload", "set_routes", "drain", "answer", "set_regions")
+    __slots__ = ("load", "unload", "set_routes", "drain", "answer", "set_regions", "explain")
     LOAD_FIELD_NUMBER: _ClassVar[int]
     UNLOAD_FIELD_NUMBER: _ClassVar[int]
     SET_ROUTES_FIELD_NUMBER: _ClassVar[int]
     DRAIN_FIELD_NUMBER: _ClassVar[int]
     ANSWER_FIELD_NUMBER: _ClassVar[int]
     SET_REGIONS_FIELD_NUMBER: _ClassVar[int]
+    EXPLAIN_FIELD_NUMBER: _ClassVar[int]
     load: Load
     unload: Unload
     set_routes: SetRoutes
     drain: Drain
     answer: Answer
     set_regions: SetRegions
-    def __init__(self, load: _Optional[_Union[Load, _Mapping]] = ..., unload: _Optional[_Union[Unload, _Mapping]] = ..., set_routes: _Optional[_Union[SetRoutes, _Mapping]] = ..., drain: _Optional[_Union[Drain, _Mapping]] = ..., answer: _Optional[_Union[Answer, _Mapping]] = ..., set_regions: _Optional[_Union[SetRegions, _Mapping]] = ...) -> None: ...
+    explain: Explain
+    def __init__(self, load: _Optional[_Union[Load, _Mapping]] = ..., unload: _Optional[_Union[Unload, _Mapping]] = ..., set_routes: _Optional[_Union[SetRoutes, _Mapping]] = ..., drain: _Optional[_Union[Drain, _Mapping]] = ..., answer: _Optional[_Union[Answer, _Mapping]] = ..., set_regions: _Optional[_Union[SetRegions, _Mapping]] = ..., explain: _Optional[_Union[Explain, _Mapping]] = ...) -> None: ...
 
 class Started(_message.Message):
     __slots__ = ("pid", "incarnation")
@@ -199,7 +219,7 @@ class Drained(_message.Message):
     def __init__(self) -> None: ...
 
 class FromWorker(_message.Message):
-    __slots__ = ("started", "loaded", "load_failed", "routes_applied", "unloaded", "drained", "ask", "regions_applied")
+    __slots__ = ("started", "loaded", "load_failed", "routes_applied", "unloaded", "drained", "ask", "regions_applied", "explained")
     STARTED_FIELD_NUMBER: _ClassVar[int]
     LOADED_FIELD_NUMBER: _ClassVar[int]
     LOAD_FAILED_FIELD_NUMBER: _ClassVar[int]
@@ -208,6 +228,7 @@ class FromWorker(_message.Message):
     DRAINED_FIELD_NUMBER: _ClassVar[int]
     ASK_FIELD_NUMBER: _ClassVar[int]
     REGIONS_APPLIED_FIELD_NUMBER: _ClassVar[int]
+    EXPLAINED_FIELD_NUMBER: _ClassVar[int]
     started: Started
     loaded: Loaded
     load_failed: LoadFailed
@@ -216,4 +237,5 @@ class FromWorker(_message.Message):
     drained: Drained
     ask: Ask
     regions_applied: RegionsApplied
-    def __init__(self, started: _Optional[_Union[Started, _Mapping]] = ..., loaded: _Optional[_Union[Loaded, _Mapping]] = ..., load_failed: _Optional[_Union[LoadFailed, _Mapping]] = ..., routes_applied: _Optional[_Union[RoutesApplied, _Mapping]] = ..., unloaded: _Optional[_Union[Unloaded, _Mapping]] = ..., drained: _Optional[_Union[Drained, _Mapping]] = ..., ask: _Optional[_Union[Ask, _Mapping]] = ..., regions_applied: _Optional[_Union[RegionsApplied, _Mapping]] = ...) -> None: ...
+    explained: Explained
+    def __init__(self, started: _Optional[_Union[Started, _Mapping]] = ..., loaded: _Optional[_Union[Loaded, _Mapping]] = ..., load_failed: _Optional[_Union[LoadFailed, _Mapping]] = ..., routes_applied: _Optional[_Union[RoutesApplied, _Mapping]] = ..., unloaded: _Optional[_Union[Unloaded, _Mapping]] = ..., drained: _Optional[_Union[Drained, _Mapping]] = ..., ask: _Optional[_Union[Ask, _Mapping]] = ..., regions_applied: _Optional[_Union[RegionsApplied, _Mapping]] = ..., explained: _Optional[_Union[Explained, _Mapping]] = ...) -> None: ...

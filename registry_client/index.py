@@ -96,7 +96,8 @@ class Index:
                 connection.close()
         except sqlite3.OperationalError as exc:
             raise Unavailable(f"registry index {self.path.name} cannot be used: {exc}") from exc
-        except sqlite3.DatabaseError as exc:
+        # UnicodeDecodeError: sqlite3 cannot word an error that quotes a damaged schema.
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as exc:
             raise Corrupt(f"registry index {self.path.name} is damaged: {exc}") from exc
 
 

@@ -47,6 +47,13 @@ class AdminClient:
             return None
         return _checked(status, document)
 
+    def batching(self, model: str) -> dict[str, Any] | None:
+        """What its batchers do with a model and why, or None if there is no deployment."""
+        status, document = self._call("GET", f"/v1/models/{quote(model, safe='')}/batching")
+        if status == 404:
+            return None
+        return _checked(status, document)
+
     def apply(
         self, command: Mapping[str, Any], *, dry_run: bool = False, wait_ms: int = 5000
     ) -> dict[str, Any]:

@@ -94,6 +94,13 @@ STAGE_SECONDS = _histogram(
 ROWS = _counter("inference_rows", "Rows predicted.", "model", "version")
 EXECUTIONS = _counter("executions", "Runs of ONNX Runtime.", "model", "version")
 BATCH_ROWS = _histogram("batch_rows", "Rows per execution.", ROWS_BUCKETS, "model")
+INPUT_ELEMENTS = _counter(
+    "input_elements",
+    "Elements of inputs that ran, of models that may be padded: sent, or padding.",
+    "model",
+    "version",
+    "kind",
+)
 REJECTED = _counter(
     "requests_rejected", "Requests refused before they were queued.", "model", "reason"
 )

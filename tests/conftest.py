@@ -28,6 +28,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--fuzz-seed", type=int, default=20261128, help="what fuzzers draw from; 0: chance"
     )
+    group.addoption(
+        "--promise-streams", type=int, default=500, help="that the long form of the promise watches"
+    )
     group.addoption("--fuzz-seconds", type=int, default=60, help="how long each fuzzer runs")
 
 

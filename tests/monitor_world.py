@@ -33,6 +33,7 @@ DAY_S = 86_400.0
 REFERENCE_ROWS = 4000
 
 SETTINGS = CoreSettings(
+    verify_ns=100 * 10**9,
     block_ns=BLOCK_NS,
     lateness_ns=0,
     tolerance=0.05,
@@ -44,6 +45,7 @@ SETTINGS = CoreSettings(
     coarse_edges=12,
     window_blocks=20,
     recent_change_ns=10 * BLOCK_NS,
+    multivariate_rows=300,
 )
 
 

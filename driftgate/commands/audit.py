@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from driftgate.cli import common_options
+from driftgate.commands.times import seconds
 from driftgate.errors import CliError, Exit
 
 PAGE = 1000
@@ -24,17 +25,11 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         parents=[common_options()],
     )
     parser.add_argument("model", nargs="?", default="")
-    parser.add_argument("--since", type=_seconds, metavar="24h", help="only what is younger")
+    parser.add_argument("--since", type=seconds, metavar="24h", help="only what is younger")
     parser.add_argument(
         "--verify", action="store_true", help="check the chain; needs no running gateway"
     )
     parser.set_defaults(run=run_audit)
-
-
-def _seconds(text: str) -> float:
-    from driftgate.admin import seconds
-
-    return seconds(text)
 
 
 def run_audit(args: argparse.Namespace) -> int:

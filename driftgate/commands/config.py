@@ -2,11 +2,13 @@
 
 import argparse
 import json
+from dataclasses import asdict
 from typing import Any
 
 from driftgate.cli import common_options
 from driftgate.config import Config, keys, load_config, setting_options
 from driftgate.config_models import MODELS, set_for_models
+from driftgate.config_slices import SLICES
 from driftgate.config_values import SECRETS
 
 
@@ -30,6 +32,11 @@ def run_show(args: argparse.Namespace) -> int:
     for model, key, value in set_for_models(config.model_logs):
         name = f"{MODELS}.{model}.log.{key}"
         rows.append((name, value, config.origins[name]))
+    for model, slices in config.monitor.slices.items():
+        for item in slices:
+            name = f"{MODELS}.{model}.{SLICES}.{item.name}"
+            value = {key: part for key, part in asdict(item).items() if key != "name"}
+            rows.append((name, value, config.origins[name]))
     rows.insert(0, ("state_dir", str(config.state_dir), config.origins["state_dir"]))
     if args.output == "json":
         print(

@@ -68,6 +68,7 @@ def examine(config: Config) -> Iterator[Finding]:
     yield _disk(config)
     yield from _ports(config)
     yield _grpc(config)
+    yield _retrain(config)
     if config.log.kafka:
         yield from _kafka(config)
 
@@ -174,6 +175,25 @@ def _grpc(config: Config) -> Finding:
     except LibraryError as error:
         return Finding("grpc", False, str(error), f"{PACKAGES}, or set grpc.engine = auto")
     return Finding("grpc", True, str(engine))
+
+
+def _retrain(config: Config) -> Finding:
+    """Whether a training can be asked for; that it is a dry run is said, and is no failure."""
+    from monitor.triggers.compose import make_trigger
+    from monitor.triggers.trigger import InvalidTrigger
+
+    kind, command = config.retrain.trigger, config.monitor.retrain_hook
+    try:
+        trigger = make_trigger(
+            config.retrain, command, config.state_dir, (config.log.kafka, config.kafka)
+        )
+    except InvalidTrigger as error:
+        return Finding("retrain", False, str(error), "see docs/retraining.md")
+    if trigger is None:
+        return Finding("retrain", True, "no trigger is configured, so retraining is a dry run")
+    if problem := trigger.check():
+        return Finding("retrain", False, problem, "see docs/retraining.md")
+    return Finding("retrain", True, f"by {kind}")
 
 
 def _kafka(config: Config) -> Iterator[Finding]:

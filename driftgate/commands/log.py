@@ -1,7 +1,6 @@
 """`driftgate log`: the prediction log as an operator and a data scientist see it."""
 
 import argparse
-import re
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from driftgate.cli import common_options
 from driftgate.commands import log_init, log_stats
 from driftgate.commands.log_directory import check_directory, readable
+from driftgate.commands.times import parse_time
 from driftgate.config import Config, load_config
 from driftgate.errors import CliError, Exit
 
@@ -26,8 +26,6 @@ FOLLOW_RECORDS = 32  # at a time: 24 MiB at most
 # this much later: requests end within `limits.request_s_max`, 30 s by default.
 LATE_NS = 600 * 10**9
 OUTPUTS_WIDTH = 60
-_AGO = re.compile(r"(\d+)([smhd])")
-_UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
 def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -93,8 +91,8 @@ def run_export(args: argparse.Namespace) -> int:
         raise CliError(f"{config.state_dir / 'id.keys'} is missing", hint="no id can be written")
     selection = Selection(
         args.model,
-        _parse_time(args.since),
-        _parse_time(args.until),
+        parse_time(args.since),
+        parse_time(args.until),
         args.labels,
         0 if args.lists else WIDE_MAX,
     )
@@ -221,20 +219,3 @@ def _short(value: Any) -> str:
     if isinstance(value, list):
         return "[" + ",".join(_short(item) for item in value) + "]"
     return str(value)
-
-
-def _parse_time(text: str | None) -> int | None:
-    """Unix ns. Raises: CliError."""
-    if text is None:
-        return None
-    if match := _AGO.fullmatch(text):
-        return time.time_ns() - int(match[1]) * _UNIT_S[match[2]] * 1_000_000_000
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise CliError(
-            f"{text!r} is no time", hint="2026-01-31T12:00:00Z, or an age: 90m", code=Exit.USAGE
-        ) from error
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return int(moment.timestamp() * 1_000_000) * 1000

@@ -73,12 +73,31 @@ def _register_push(verbs: Any) -> None:
         help=".npz, .parquet or .csv of rows the model is meant for; best rows that it was "
         "not trained on",
     )
+    push.add_argument(
+        "--reference-rows",
+        type=int,
+        metavar="N",
+        help="rows of the reference that are kept in its profile, to compare what features do "
+        "together (2000; 0: none, only histograms)",
+    )
     push.add_argument("--label", default="label", help="the reference's label column")
     push.add_argument("--golden", type=Path, metavar="DATA.npz", help="input:NAME and output:NAME")
     push.add_argument("--lineage", nargs="+", action="extend", default=[], metavar="KEY=VALUE")
     push.add_argument("--alias", help="point this alias at the new version")
     push.add_argument("--version", help="default: the next number")
     push.add_argument("--max-batch-size", type=int, metavar="N", help="0: never batch")
+    push.add_argument(
+        "--pad-axis",
+        metavar="NAME",
+        help="requests may be padded along the dimension that the graph calls so, to share a run",
+    )
+    push.add_argument("--pad-mask", metavar="INPUT", help="1 where a request has something, else 0")
+    push.add_argument(
+        "--pad-values", metavar="INPUT=VALUE,...", help="what other inputs are padded with: 0"
+    )
+    push.add_argument(
+        "--pad-lengths", metavar="N,...", help="the only lengths to pad to; default: as measured"
+    )
     push.add_argument("--log-mode", choices=MODES)
     push.add_argument("--sample-rate", type=float, help="share of rows kept in mode sampled")
     push.add_argument(
@@ -112,6 +131,8 @@ def run_push(args: argparse.Namespace) -> int:
         check_alias(args.alias)
     if args.version is not None:
         check_version(args.version)
+    if args.reference_rows is not None and args.reference_rows < 0:
+        raise CliError(f"--reference-rows {args.reference_rows} is no number of rows")
     lineage, serving = _lineage(args.lineage), _serving(args)
     registry = _embedded(load_config(args))
     started_ns = time.monotonic_ns()
@@ -122,6 +143,7 @@ def run_push(args: argparse.Namespace) -> int:
         golden=args.golden,
         label=args.label,
         continuous=args.continuous,
+        sample_rows=args.reference_rows,
         max_batch_size=args.max_batch_size,
     )
     manifest = registry.push(
@@ -267,8 +289,16 @@ def _serving(args: argparse.Namespace) -> dict[str, Any]:
         "max_batch_size": args.max_batch_size,
         "log_mode": args.log_mode,
         "sample_rate": args.sample_rate,
+        "padding": _padding(args),
     }
     return {key: value for key, value in settings.items() if value is not None}
+
+
+def _padding(args: argparse.Namespace) -> dict[str, Any] | None:
+    from registry_client.core.config_padding import PARAMETERS, read_padding
+
+    given = {name: value for name in PARAMETERS if (value := getattr(args, name))}
+    return read_padding(given).serving() if given else None
 
 
 def _versions(source: "Source") -> Iterable[tuple[str, str]]:

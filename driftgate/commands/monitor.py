@@ -3,7 +3,17 @@
 import argparse
 
 from driftgate.cli import common_options
-from driftgate.commands import monitor_drift
+from driftgate.commands import (
+    monitor_approve,
+    monitor_backtest,
+    monitor_drift,
+    monitor_fairness,
+    monitor_performance,
+    monitor_replay,
+    monitor_slices,
+    monitor_status,
+    monitor_trigger,
+)
 from driftgate.config import load_config, setting_options
 from driftgate.processes import become, monitor_document
 
@@ -21,7 +31,15 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     )
     parser.set_defaults(run=run_monitor)
     verbs = parser.add_subparsers(metavar="verb")
+    monitor_backtest.register(verbs)
     monitor_drift.register(verbs)
+    monitor_performance.register(verbs)
+    monitor_fairness.register(verbs)
+    monitor_slices.register(verbs)
+    monitor_replay.register(verbs)
+    monitor_approve.register(verbs)
+    monitor_trigger.register(verbs)
+    monitor_status.register(verbs)
     unfreeze = verbs.add_parser(
         "unfreeze",
         help="let automation act again after it stopped itself",

@@ -2,18 +2,14 @@
 
 import argparse
 import json
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote, urlencode
 
 from driftgate.cli import common_options
-from driftgate.config import Config, load_config, reachable
-from driftgate.errors import CliError, Exit
+from driftgate.commands.tables import table
+from driftgate.errors import Exit
+from driftgate.monitor_client import add_url_option, ask, base_url
 
-if TYPE_CHECKING:
-    from urllib.error import HTTPError
-
-TIMEOUT_S = 30.0
 COLUMNS = ("ks", "psi", "js", "wasserstein_scaled")
 
 
@@ -28,16 +24,14 @@ def register(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
     )
     parser.add_argument("model")
     parser.add_argument("--feature", metavar="F", help="every statistic of this one")
-    parser.add_argument(
-        "--url", metavar="URL", help="of the monitor; default: the one of this state directory"
-    )
+    add_url_option(parser)
     parser.set_defaults(run=run_drift)
 
 
 def run_drift(args: argparse.Namespace) -> int:
     query = "" if args.feature is None else "?" + urlencode({"feature": args.feature})
     path = f"/v1/models/{quote(args.model, safe='')}/drift{query}"
-    document = _ask((args.url or _monitor_url(load_config(args))).rstrip("/") + path)
+    document = ask(base_url(args) + path)
     if args.output == "json":
         print(json.dumps(document))
     else:
@@ -45,45 +39,10 @@ def run_drift(args: argparse.Namespace) -> int:
     return Exit.OK
 
 
-def _monitor_url(config: Config) -> str:
-    """Where the monitor said that it listens, else where it would."""
-    try:
-        address = (config.state_dir / "monitor" / "address").read_text().strip()
-    except (OSError, UnicodeDecodeError):
-        return config.monitor_url
-    host, _, port = address.rpartition(":")
-    return f"http://{reachable(host)}:{port}"
-
-
-def _ask(url: str) -> dict[str, Any]:
-    """Raises: CliError for a refusal, a silence, or what is no monitor."""
-    from urllib.error import HTTPError
-    from urllib.request import urlopen
-
-    try:
-        with urlopen(url, timeout=TIMEOUT_S) as reply:
-            found: dict[str, Any] = json.load(reply)
-            return found
-    except HTTPError as error:
-        with error:
-            raise CliError("the monitor has no answer", _sentence(error)) from error
-    except (OSError, ValueError) as error:
-        hint = "start one with `driftgate up` or `driftgate monitor`, or name its --url"
-        cause = f"{url}: {getattr(error, 'reason', error)}"
-        raise CliError("no monitor answers", cause, hint, Exit.UNREACHABLE) from error
-
-
-def _sentence(error: "HTTPError") -> str:
-    try:
-        return str(json.load(error)["error"])
-    except (OSError, ValueError, LookupError, TypeError):
-        return f"it says {error.code}"
-
-
 def _of_model(document: dict[str, Any]) -> list[str]:
     shown = [*document["features"], *document["predictions"]]
     if not shown:
-        return [f"{document['model']} has no reference, so there is nothing to compare with"]
+        return [f"{document['model']} has no reference (yet), so there is nothing to compare with"]
     names = ("ks", "psi", "js", "wasserstein")
     rows = [("feature", "kind", "rows", *names, "moved")]
     rows += [
@@ -96,10 +55,26 @@ def _of_model(document: dict[str, Any]) -> list[str]:
         )
         for item in shown
     ]
-    lines = _table(rows, left=2)
+    lines = table(rows, left=range(2))
     if document["features_left_out"]:
         lines.append(f"and {document['features_left_out']} features with less evidence")
-    return lines
+    return [*lines, *(line for space in document["multivariate"] for line in _together(space))]
+
+
+def _together(space: dict[str, Any]) -> list[str]:
+    """What the features of a space do as one."""
+    name = f"{space['features']} features of {space['space']} together"
+    if space["space"] == "features":
+        name = f"{space['features']} features together"
+    if space["off"]:
+        return ["", f"{name}: not compared, {space['off']}"]
+    rows = [("statistic", "effect", "by chance", "p")]
+    rows += [
+        (item["title"], *(_number(item[key]) for key in ("effect", "null_mean", "p_value")))
+        for item in space["statistics"]
+    ]
+    said = f"{space['live_rows']} live rows against {space['reference_rows']} of the reference"
+    return ["", f"{name}: {said}", *table(rows, left=range(1))]
 
 
 def _of_feature(document: dict[str, Any]) -> list[str]:
@@ -111,10 +86,10 @@ def _of_feature(document: dict[str, Any]) -> list[str]:
         sides = document["summary"]
         rows = [("", *sides["live"])]
         rows += [(side, *map(_number, sides[side].values())) for side in ("reference", "live")]
-        lines += ["", *_table(rows, left=1)]
+        lines += ["", *table(rows, left=range(1))]
     head = ("statistic", "effect", "by chance", f"{document['level']:.0%} interval", "p", "from")
     rows = [head, *(_row(item) for item in document["statistics"])]
-    return [*lines, "", *_table(rows, left=1)]
+    return [*lines, "", *table(rows, left=range(1))]
 
 
 def _row(item: dict[str, Any]) -> tuple[str, ...]:
@@ -131,15 +106,3 @@ def _row(item: dict[str, Any]) -> tuple[str, ...]:
 
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.3g}"
-
-
-def _table(rows: Sequence[tuple[str, ...]], left: int) -> list[str]:
-    """Columns under each other, the first `left` of them set to the left."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(
-            cell.ljust(width) if i < left else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]

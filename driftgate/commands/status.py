@@ -10,6 +10,7 @@ import time
 from typing import Any
 
 from driftgate.cli import common_options
+from driftgate.commands.times import seconds
 from driftgate.errors import CliError, Exit
 
 POLL_S = 0.5
@@ -29,17 +30,11 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     )
     parser.add_argument(
         "--timeout",
-        type=_seconds,
+        type=seconds,
         metavar="60s",
         help="wait this long for it to be healthy",
     )
     parser.set_defaults(run=run_status)
-
-
-def _seconds(text: str) -> float:
-    from driftgate.admin import seconds
-
-    return seconds(text)
 
 
 def run_status(args: argparse.Namespace) -> int:

@@ -38,6 +38,7 @@ def pack_model(
     golden: Path | None = None,
     label: str = LABEL,
     continuous: bool = False,
+    sample_rows: int | None = None,
     max_batch_size: int | None = None,
 ) -> Pack:
     """Read a model's signature, and make or check its golden samples and its profile.
@@ -61,11 +62,16 @@ def pack_model(
     if reference:
         outputs = predict(graph, reference, max_batch_size)
         profile, features = fit_profile(
-            reference, graph.inputs, features, outputs, continuous=continuous
+            reference,
+            graph.inputs,
+            features,
+            outputs,
+            continuous=continuous,
+            sample_rows=sample_rows,
         )
         files[REFERENCE_FILE] = (FileRole.REFERENCE, profile)
     else:
-        notes.append("no reference: the monitor cannot tell drift of this version")
+        notes.append("no reference: the monitor makes one of the version's first traffic")
     return Pack(files, graph.inputs, graph.outputs, features, tuple(notes))
 
 

@@ -20,15 +20,18 @@ def fit_profile(
     outputs: Arrays,
     *,
     continuous: bool,
+    sample_rows: int | None,
 ) -> tuple[bytes, tuple[Feature, ...]]:
     """The profile's bytes, and the features with the kinds that were fitted.
 
     outputs:    what the model says of the reference rows.
     continuous: numeric features are ranges, however few values they have.
+    sample_rows: of the reference's rows at most so many are kept in the profile; None: as
+                many as is usual.
     Raises:     CliError if the reference cannot be profiled.
     """
     from monitor.core.predictions import find_output, infer_spec
-    from monitor.profile import FeatureSpec, ProfileError, build_profile
+    from monitor.profile import REFERENCE_ROWS, FeatureSpec, ProfileError, build_profile
 
     datatypes = {spec.name: spec.datatype for spec in specs}
     named = [
@@ -45,6 +48,7 @@ def fit_profile(
             _losses(predictions, answer, reference.labels),
             prediction=answer,
             continuous=continuous,
+            sample_rows=REFERENCE_ROWS if sample_rows is None else sample_rows,
         )
     except ProfileError as exc:
         raise CliError("the reference cannot be profiled", str(exc)) from exc

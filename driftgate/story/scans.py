@@ -6,6 +6,7 @@ other half is replayed as traffic, drawn with replacement.
 """
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -21,6 +22,7 @@ PIXEL_MAX = 16.0
 TRAINING_ROWS = 900
 BLUR_SIGMA = 0.6  # pixels
 NOISE_SIGMA = 2.0  # on the scale 0 to 16
+PALE = 0.7  # of the ink: every pixel moves, and the digits are as easy to read
 FEATURE_NAMES = tuple(f"pixel_{r}_{c}" for r in range(SIDE) for c in range(SIDE))
 
 
@@ -66,3 +68,26 @@ def dirty(rows: Rows, rng: np.random.Generator) -> Rows:
     noisy = blurred + rng.normal(0.0, NOISE_SIGMA, blurred.shape)
     clipped: Rows = np.clip(noisy, 0.0, PIXEL_MAX).reshape(-1, PIXELS).astype(np.float32)
     return clipped
+
+
+def pale(rows: Rows, _: np.random.Generator) -> Rows:
+    """Written with a paler pen: other inputs, and no reason to read them otherwise."""
+    return (rows * PALE).astype(np.float32)
+
+
+def rescaled(rows: Rows, _: np.random.Generator) -> Rows:
+    """Pixels from 0 to 1, as somebody upstream thought they should be."""
+    return (rows / PIXEL_MAX).astype(np.float32)
+
+
+def _as_they_are(rows: Rows, _: np.random.Generator) -> Rows:
+    return rows
+
+
+# By the word that the traffic is told.
+CONDITIONS: dict[str, Callable[[Rows, np.random.Generator], Rows]] = {
+    "clean": _as_they_are,
+    "dirty": dirty,
+    "pale": pale,
+    "rescaled": rescaled,
+}

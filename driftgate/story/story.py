@@ -1,4 +1,4 @@
-"""The story `driftgate demo` tells: eight steps, each checked, none taken on trust."""
+"""The story `driftgate demo` tells: ten steps, each checked, none taken on trust."""
 
 import time
 from collections.abc import Callable
@@ -41,6 +41,8 @@ class Story:
             self.train_and_push,
             self.serve_stationary_traffic,
             self.roll_out_a_good_version,
+            self.write_with_a_paler_pen,
+            self.change_the_unit,
             self.roll_out_a_bad_version,
             self.get_the_scanner_dirty,
             self.roll_back_by_hand,
@@ -119,6 +121,62 @@ class Story:
 
     # -- 4 -------------------------------------------------------------------------
 
+    def write_with_a_paler_pen(self) -> None:
+        """Inputs that move and cost nothing: a note, and nothing is done."""
+        verdict = self._see("pale", "annotate")
+        self.note(
+            f"a paler pen: the monitor notes {len(verdict['features'])} features that moved, "
+            "the loss did not; nothing is done"
+        )
+        self._recover()
+
+    # -- 5 -------------------------------------------------------------------------
+
+    def change_the_unit(self) -> None:
+        """A break upstream costs accuracy as well, and is no reason to train on it."""
+        self.note("somebody upstream scales the pixels to 0..1")
+        verdict = self._see("rescaled", "upstream")
+        if not any("multiplied" in words for words in verdict["broken"]):
+            raise StepFailed(f"the change of unit is not named: {verdict['broken']}")
+        broken = len(verdict["broken"])
+        self.note(f"the monitor pages: {verdict['broken'][0]}, and {broken - 1} more features")
+        time.sleep(2.0)  # long enough for a retraining, if there were to be one
+        self._recover()
+        self.note("mended upstream: evidence begins anew; nothing was retrained on broken data")
+
+    def _see(self, condition: str, kind: str) -> dict[str, Any]:
+        """The monitor's verdict of the scans' condition, the only page that there is."""
+        before = len(self.verdicts())
+        self.system.tell_traffic(condition)
+        verdict = wait_for(
+            f"the monitor says {kind}",
+            lambda: next((v for v in self.verdicts() if v["kind"] == kind), None),
+            STEP_TIMEOUT_S,
+        )
+        kinds = {v["kind"] for v in self.verdicts()[before:]} - {"warn"}
+        if kinds != {kind}:
+            raise StepFailed(f"{condition} scans raised {sorted(kinds)}, and only {kind} is right")
+        self.summary[f"{kind}_s"] = round(
+            (verdict["block_end_ns"] - verdict["changed_after_ns"]) / 1e9, 3
+        )
+        found: dict[str, Any] = verdict
+        return found
+
+    def _recover(self) -> None:
+        """Clean scans again, until the monitor is content; nothing was done meanwhile."""
+        self.system.tell_traffic("clean")
+        wait_for("the monitor is content again", self._healthy, STEP_TIMEOUT_S)
+        history = self.system.monitor(f"models/{MODEL}/history")
+        done = [a["action"] for a in history["actions"] if a["action"] != "advance"]
+        kinds = {verdict["kind"] for verdict in history["verdicts"]}
+        if done or "retrain" in kinds:
+            raise StepFailed(f"nothing was to be done, and {done or sorted(kinds)} was")
+
+    def _healthy(self) -> bool:
+        return bool(self.system.monitor()["models"][MODEL]["verdict"] == "healthy")
+
+    # -- 6 -------------------------------------------------------------------------
+
     def roll_out_a_bad_version(self) -> None:
         scans = self.scans
         misread = read_by_columns(scans.training)
@@ -163,7 +221,7 @@ class Story:
         self.summary["detection_s"] = round((decided_ns - first_ns) / 1e9, 3)
         self.summary["rollback_s"] = round((verdict["applied_ns"] - decided_ns) / 1e9, 3)
 
-    # -- 5 -------------------------------------------------------------------------
+    # -- 7 -------------------------------------------------------------------------
 
     def get_the_scanner_dirty(self) -> None:
         stable = self.system.deployment()["stable"]["version"]
@@ -214,7 +272,7 @@ class Story:
             raise StepFailed(f"loss {after:.2f} with version {version}, {before:.2f} before")
         return after
 
-    # -- 6 -------------------------------------------------------------------------
+    # -- 8 -------------------------------------------------------------------------
 
     def roll_back_by_hand(self) -> None:
         result = self.system.command("rollback", MODEL, "--reason", "the demo's operator says so")
@@ -226,7 +284,7 @@ class Story:
             f"{seconds * 1000:.0f} ms; undo with `{result['undo']}`"
         )
 
-    # -- 7 -------------------------------------------------------------------------
+    # -- 9 -------------------------------------------------------------------------
 
     def kill_a_worker(self) -> None:
         count = len(self.system.workers())
@@ -246,7 +304,7 @@ class Story:
         now = {worker["incarnation"] for worker in self.system.workers()}
         return len(now) == count and len(now & before) < len(before)
 
-    # -- 8 -------------------------------------------------------------------------
+    # -- 10 ------------------------------------------------------------------------
 
     def close_the_books(self) -> None:
         self.system.end_traffic()

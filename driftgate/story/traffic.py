@@ -2,10 +2,10 @@
 
     python -m driftgate.story.traffic '{"protocol": "http", ...}'
 
-Reads `dirty`, `clean` and `quit` from standard input. Every request goes into a
-journal, so that afterwards each reply can be held against what its version says
-of the same rows: `requests.jsonl` (one line a request) and `rows.f32` (the rows
-sent, in order).
+Reads `quit`, and what is to become of the scans (`scans.CONDITIONS`), from standard
+input. Every request goes into a journal, so that afterwards each reply can be held
+against what its version says of the same rows: `requests.jsonl` (one line a request)
+and `rows.f32` (the rows sent, in order).
 """
 
 import http.client
@@ -23,7 +23,7 @@ from typing import Any, BinaryIO, TextIO
 
 import numpy as np
 
-from driftgate.story.scans import Labels, Rows, dirty, load_scans
+from driftgate.story.scans import CONDITIONS, Labels, Rows, load_scans
 from driftgate.story.training import INPUT, MODEL
 
 ROWS_PER_REQUEST_MAX = 8
@@ -222,7 +222,7 @@ class Traffic:
         self._scans = load_scans(plan.scans_seed)
         self._rng = np.random.default_rng(plan.seed)
         self._infer = [INFER[plan.protocol](plan.address) for _ in range(CLIENTS)]
-        self.dirty = False
+        self.condition = CONDITIONS["clean"]
         self.stopped = threading.Event()
 
     def run(self) -> None:
@@ -240,9 +240,7 @@ class Traffic:
     def _draw(self) -> tuple[Rows, Labels]:
         count = int(self._rng.integers(1, ROWS_PER_REQUEST_MAX + 1))
         index = self._rng.integers(0, len(self._scans.replay), count)
-        rows = self._scans.replay[index]
-        if self.dirty:
-            rows = dirty(rows, self._rng)
+        rows = self.condition(self._scans.replay[index], self._rng)
         return np.ascontiguousarray(rows), self._scans.replay_labels[index]
 
     def _send(self, infer: Callable[[Rows], Reply], rows: Rows, truth: Labels) -> None:
@@ -270,7 +268,7 @@ def obey(traffic: Traffic) -> None:
     for word in sys.stdin:
         if word.strip() == "quit":
             break
-        traffic.dirty = word.strip() == "dirty"
+        traffic.condition = CONDITIONS[word.strip()]
     traffic.stopped.set()
 
 

@@ -167,12 +167,18 @@ async def _look(admin: AIOKafkaAdminClient, names: Collection[str]) -> _Found:
 async def _configs(
     admin: AIOKafkaAdminClient, kind: ConfigResourceType, names: Sequence[str]
 ) -> dict[str, list[tuple[str, str, int]]]:
-    """Key, value and source of every setting that has a value. Raises: AdminRefused."""
+    """Key, value and source of every setting that has a value. Raises: AdminRefused.
+
+    A topic that the broker which is asked has not heard of yet is left out: with several
+    of them, it need not be the one that knew its name.
+    """
     if not names:
         return {}
     found: dict[str, list[tuple[str, str, int]]] = {}
     for answer in await admin.describe_configs([ConfigResource(kind, name) for name in names]):
         for code, message, _, name, entries in answer.resources:
+            if for_code(code) is UnknownTopicOrPartitionError:
+                continue
             _check(code, name, message)
             found[name] = [(e[0], e[1], e[3]) for e in entries if e[1] is not None]
     return found

@@ -18,6 +18,7 @@ from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import (
     KafkaConnectionError,
     KafkaError,
+    KafkaStorageError,
     LeaderNotAvailableError,
     NodeNotReadyError,
     NotLeaderForPartitionError,
@@ -42,6 +43,7 @@ _READ_UNCOMMITTED = 0
 # Another broker, or the same one a little later, may do better.
 _PASSING = (
     KafkaConnectionError,
+    KafkaStorageError,
     LeaderNotAvailableError,
     NodeNotReadyError,
     NotLeaderForPartitionError,
@@ -217,6 +219,23 @@ async def count_partitions(client: AIOKafkaClient, topics: Collection[str]) -> d
             _check(code)
             found[topic] = len(partitions)
     return found
+
+
+async def replicas_in_sync(client: AIOKafkaClient, topic: str, partition: int) -> str:
+    """Which of a partition's replicas its leader has lost, in words; empty if none, or unknown."""
+    leader = client.cluster.leader_for_partition(TopicPartition(topic, partition))
+    if leader is None or leader == -1:
+        return ""
+    request = MetadataRequest([topic], allow_auto_topic_creation=False)
+    try:
+        answer = await client.send(leader, request)
+    except KafkaError:
+        return ""
+    for _, _, _, partitions in answer.topics:
+        for _, number, _, replicas, in_sync, *_ in partitions:
+            if number == partition and len(in_sync) < len(replicas):
+                return f"partition {number} has {len(in_sync)} of {len(replicas)} replicas in sync"
+    return ""
 
 
 async def _track(client: AIOKafkaClient, topics: Collection[str]) -> dict[str, int]:

@@ -53,21 +53,25 @@ async def explain(bootstrap: str, settings: KafkaSettings, error: BaseException)
     """Why no client could be had, in a sentence.
 
     The library only says that it could not connect; what a broker answered is found
-    out by asking one again.
+    out by asking one again. Where one of several takes a connection, that the others
+    do not is told beside the reason, not for it.
     """
     if isinstance(error, OSError) and error.filename:
         return f"kafka: {error.filename}: {sentence(error)}"
-    reason = sentence(error)
+    reason, refused, reached = sentence(error), "", False
     try:
         arguments = client_arguments(bootstrap, settings)
         for host, port, _ in collect_hosts(arguments.pop("bootstrap_servers")):
             try:
                 async with asyncio.timeout(EXPLAIN_S):
                     connection = await create_conn(host, port, **arguments)
-            except (OSError, KafkaError) as refused:
-                reason = f"{host}:{port}: {sentence(refused)}"
+            except (OSError, KafkaError) as refusal:
+                refused = f"{host}:{port}: {sentence(refusal)}"
             else:
                 connection.close()
+                reached = True
     except OSError as unreadable:
         reason = sentence(unreadable)
+    if refused:
+        reason = f"{reason}, and {refused}" if reached else refused
     return f"kafka cannot be used: {reason}"

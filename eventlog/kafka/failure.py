@@ -54,6 +54,10 @@ _SENTENCES: dict[type[Exception], str] = {
     errors.KafkaConnectionError: "the connection was lost",
     errors.ProducerFenced: "another producer took this one's place",
     errors.OutOfOrderSequenceNumber: "the broker has lost track of this producer",
+    errors.UnknownProducerId: "the broker has lost track of this producer",
+    errors.CorruptRecordException: "what was sent arrived damaged",
+    errors.KafkaStorageError: "a broker's disk failed",
+    errors.UnknownError: "the broker could not say why",
     TimeoutError: "no answer in time",
 }
 

@@ -12,6 +12,7 @@ Laws:
 import asyncio
 from collections import deque
 from collections.abc import Coroutine, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -27,7 +28,7 @@ from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
 from eventlog.core.kafka_message import Message, Placed, to_message
 from eventlog.core.record import LABELS, PREDICTIONS
-from eventlog.kafka.cluster import close_client, count_partitions
+from eventlog.kafka.cluster import close_client, count_partitions, replicas_in_sync
 from eventlog.kafka.connect import client_arguments, explain
 from eventlog.kafka.event_loop import EventLoop
 from eventlog.kafka.failure import Unavailable, Unsendable, sentence
@@ -39,6 +40,7 @@ _REFUSALS = (InvalidTimestampError, MessageSizeTooLargeError, RecordListTooLarge
 DISCARD_S = 3.0
 # Two tries of the library within it.
 PATIENCE = 2.0
+REPLICAS_S = 1.0  # for a leader that was waited for already
 
 T = TypeVar("T")
 
@@ -259,9 +261,24 @@ class _Session:
             except _REFUSALS as error:
                 raise _Refused(lane, count, sentence(error)) from error
             except (OSError, KafkaError) as error:
-                raise Unavailable(f"topic {lane.topic}: {sentence(error)}") from error
+                raise Unavailable(await self._why_not(lane, error)) from error
             for _ in range(count):
                 lane.waiting.popleft()
+
+    async def _why_not(self, lane: _Lane, error: BaseException) -> str:
+        """In a sentence. The library tries again what a broker refuses for a while, until the
+        time is over, and does not say what was refused: too few replicas, most of the time.
+        """
+        assert self._producer is not None
+        reason = f"topic {lane.topic}: {sentence(error)}"
+        if not isinstance(error, TimeoutError):
+            return reason
+        with suppress(TimeoutError):
+            async with asyncio.timeout(REPLICAS_S):
+                client = self._producer.client
+                lost = await replicas_in_sync(client, lane.topic, lane.partition)
+                return f"{reason}; {lost}" if lost else reason
+        return reason
 
     def _fill(self, lane: _Lane, batch_bytes: int) -> tuple[Any, int]:
         """A batch of the lane's first messages, and how many they are: one at least."""

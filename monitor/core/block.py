@@ -4,11 +4,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from monitor.core.bins import AnyArray
+import numpy as np
+
+from monitor.core.bins import AnyArray, Counts
 from monitor.core.counter import NOTHING_WITHHELD, Withheld
+from monitor.core.performance.answers import Answer
+from monitor.core.predictions import LOSS_UNITS
 
 STABLE = "stable"
 CANDIDATE = "candidate"
+NO_LOSS = float("nan")
+NOT_NUMBERED: AnyArray = np.zeros(0, dtype=np.int64)  # rows of no log: none is sampled
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -30,11 +36,16 @@ class Sample:
 
 
 class Part(NamedTuple):
-    """Rows of one record, as borrowed views; withheld: see `PredictionRows.withheld`."""
+    """Rows of one record, as borrowed views; withheld: see `PredictionRows.withheld`.
+
+    sequences: (n,) the numbers that `producer` gave the rows.
+    """
 
     inputs: Mapping[str, AnyArray]
     outputs: Mapping[str, AnyArray]
     withheld: Withheld = NOTHING_WITHHELD
+    producer: str = ""
+    sequences: AnyArray = NOT_NUMBERED
 
 
 @dataclass(slots=True)
@@ -42,6 +53,7 @@ class ArmRows:
     """The rows of an arm in a block.
 
     stands_for: how many rows of traffic they are a sample of.
+    counts:     of rows that are counted already, on the bins of stable's reference.
     """
 
     rows: int = 0
@@ -50,6 +62,7 @@ class ArmRows:
     first_ns: int = 0
     last_ns: int = 0
     parts: list[Part] = field(default_factory=list)
+    counts: Counts | None = None
 
     def add(
         self, first_ns: int, last_ns: int, rows: int, failed: int, stands_for: int | None = None
@@ -66,22 +79,52 @@ class ArmRows:
 class Outcome:
     """A label that found its row: when the row was predicted, by which version, how wrong.
 
-    is_number: the error is in the answer's own unit; else 0 or 1.
+    is_number:  the error is in the answer's own unit; else 0 or 1.
+    arrived_ns: when the label came.
+    answer:     what was said beside what is true, where that is known.
+    parts:      which part of each of the model's slices the row is in.
     """
 
     digest: str
     predicted_ns: int
     error: float
     is_number: bool = False
+    version: str = ""
+    arrived_ns: int = 0
+    answer: Answer | None = None
+    parts: tuple[int, ...] = ()
+
+
+@dataclass(slots=True)
+class LossSum:
+    """A sum of losses in 2^-30, exact in any order."""
+
+    rows: int = 0
+    units: int = 0
+
+    def add(self, units: int) -> None:
+        self.add_many(1, units)
+
+    def add_many(self, rows: int, units: int) -> None:
+        self.rows += rows
+        self.units += units
+
+    @property
+    def mean(self) -> float:
+        return self.units / LOSS_UNITS / self.rows if self.rows else NO_LOSS
 
 
 @dataclass(slots=True)
 class ModelBlock:
-    """Everything that counts for one model in block `index`."""
+    """Everything that counts for one model in block `index`.
+
+    losses: of stable rows whose losses are known without an outcome for each.
+    """
 
     index: int
     arms: dict[Arm, ArmRows] = field(default_factory=dict)
     outcomes: list[Outcome] = field(default_factory=list)
+    losses: LossSum = field(default_factory=LossSum)
     lost: int = 0  # rows known to be missing, sampling by policy excepted
 
     def arm(self, arm: Arm) -> ArmRows:

@@ -3,28 +3,10 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from monitor.core.block import Outcome
-from monitor.core.predictions import LOSS_UNITS, loss_units
+from monitor.core.block import LossSum, Outcome
+from monitor.core.predictions import loss_units
 from monitor.core.rollout import Rollout
 from monitor.core.watched import Stable
-
-NO_LOSS = float("nan")
-
-
-@dataclass(slots=True)
-class LossSum:
-    """A sum of losses in 2^-30, exact in any order."""
-
-    rows: int = 0
-    units: int = 0
-
-    def add(self, units: int) -> None:
-        self.rows += 1
-        self.units += units
-
-    @property
-    def mean(self) -> float:
-        return self.units / LOSS_UNITS / self.rows if self.rows else NO_LOSS
 
 
 @dataclass(slots=True)

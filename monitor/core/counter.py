@@ -17,7 +17,7 @@ from monitor.core.bins import SLOTS, AnyArray, Counts
 from monitor.core.count_kernel import Tables
 from monitor.core.lookup import count, make_tables
 from monitor.core.predictions import find_output, infer_spec, prediction_columns, rows_of
-from monitor.core.profile import ReferenceProfile, encode_text
+from monitor.core.profile import FeatureProfile, ReferenceProfile, encode_text
 
 # "input:NAME" or "output:NAME" -> elements of a row; None: the whole tensor
 Withheld = Mapping[str, tuple[int, ...] | None]
@@ -68,16 +68,30 @@ class Counter:
         """The names of features and predictions that there is nothing to count of."""
         if not withheld:
             return set()
-        names = set()
-        for feature in self.profile.features:
-            elements = _elements(feature.tensor, inputs, withheld)
-            if elements is None or feature.index in elements:
-                names.add(feature.name)
+        names = {
+            feature.name
+            for feature in self.profile.features
+            if self.is_withheld(feature, inputs, withheld)
+        }
         spec = self.profile.prediction
         hidden = any(key.startswith("output:") for key in withheld)
         if hidden and (spec is None or find_output(outputs, spec) is None):
             names |= {watched.name for watched in self.profile.predictions}
         return names
+
+    @staticmethod
+    def is_withheld(
+        feature: FeatureProfile, inputs: Mapping[str, AnyArray], withheld: Withheld
+    ) -> bool:
+        elements = _elements(feature.tensor, inputs, withheld)
+        return elements is None or feature.index in elements
+
+    def numbers(
+        self, tensor: str, inputs: Mapping[str, AnyArray], rows: AnyArray
+    ) -> AnyArray | None:
+        """Those rows of one of the profile's tensors as (k, w) floats; None: it does not fit."""
+        found = _tensor(inputs, tensor)
+        return None if found is None else self._block(tensor, found[rows])
 
     def count(
         self,

@@ -11,7 +11,7 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from monitor.core.bins import BINS, QUALITY_SLOTS, UNSEEN, Counts, Floats, ordered_counts
+from monitor.core.bins import BINS, MISSING, QUALITY_SLOTS, UNSEEN, Counts, Floats, ordered_counts
 from monitor.core.profile import FeatureKind, FeatureProfile, ReferenceProfile
 from monitor.core.reference_error import share_error, unseen_bound
 
@@ -74,6 +74,20 @@ def make_events(profile: ReferenceProfile, coarse_edges: int) -> Events:
     return _assemble(rows, features, statements)
 
 
+def correlation_series(events: Events) -> NDArray[np.int64]:
+    """The questions whose answers tell how long traffic is correlated: (s,).
+
+    Of each feature three of its edges or categories, spread over it, since what swings
+    may be its place or its width, and the share that is missing, since faults last.
+    """
+    chosen: list[int] = []
+    for feature in np.unique(events.feature):
+        own = np.flatnonzero((events.feature == feature) & ~events.of_all)
+        chosen += own[np.unique(own.size * np.array([1, 2, 3]) // 4)].tolist() if own.size else []
+    missing = np.flatnonzero(events.of_all & (events.place == MISSING))
+    return np.array([*chosen, *missing], dtype=np.int64)
+
+
 def _families(questions: list[tuple[int, bool]]) -> int:
     """All cumulative questions of a feature are one family; each other one is its own."""
     cumulative = any(is_cumulative for _, is_cumulative in questions)
@@ -127,7 +141,8 @@ def _assemble(
     assert max(bare.place) <= BINS + len(QUALITY_SLOTS) + 1
     yes, totals = bare.answers(np.stack([feature.counts for feature in features]))
     share = yes / np.maximum(totals, 1)
-    error = np.array([share_error(int(total), statements) for total in totals])
+    effective = np.array([feature.effective for feature in features])[bare.feature]
+    error = np.array([share_error(int(rows), statements) for rows in totals * effective])
     lacks = np.array([_unseen(feature, statements) for feature in features])[bare.feature]
     is_unseen = bare.of_all & (bare.place == UNSEEN) & (lacks > 0)
     error = np.where(is_unseen, np.maximum(lacks - share, 0.0), error)
@@ -138,4 +153,6 @@ def _assemble(
 def _unseen(feature: FeatureProfile, statements: int) -> float:
     if not feature.exact:
         return 0.0
-    return unseen_bound(feature.novel, feature.held, statements)
+    return unseen_bound(
+        feature.novel * feature.effective, feature.held * feature.effective, statements
+    )

@@ -13,11 +13,12 @@ time instead of a count of blocks.
 """
 
 from dataclasses import dataclass
+from math import log
 
 import numpy as np
 from numpy.typing import NDArray
 
-from monitor.core.bins import Floats
+from monitor.core.bins import AnyArray, Floats
 from monitor.core.events import Events
 
 # Stakes as shares of the largest lawful one. Six in geometric steps lose at
@@ -25,6 +26,7 @@ from monitor.core.events import Events
 # blocks, 0.03 finds one of a hundredth of the bound.
 STAKES = (0.03, 0.08, 0.2, 0.4, 0.7, 0.95)
 NOTHING = -np.inf  # log of zero evidence
+LOG_CAP_MAX = 600.0  # whatever the budget: evidence stays a float after one more gain
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,31 +37,57 @@ class Bets:
     rising: NDArray[np.bool_]  # (d,) bets on a rise; else on a fall, y = 1 - mean
     bound: Floats  # (d,) null mean of y
     stake: Floats  # (d,)
-    log_weight: Floats  # (d,)
-    log_cap: Floats  # (d,) M is cut here, so that evidence can fall again in finite time
+    weight: Floats  # (d,)
+    cap_s: Floats  # (d,) M is cut here, so that evidence can fall again in finite time
+    # L = idle + slope * mean: the same line, with the direction in its coefficients.
+    idle: Floats  # (d,)
+    slope: Floats  # (d,)
 
     @property
     def size(self) -> int:
         return int(self.event.size)
 
+    @property
+    def log_weight(self) -> Floats:
+        return np.log(self.weight)
+
     def start(self) -> Floats:
-        return np.full(self.size, NOTHING)
+        """No evidence: (d,) seconds. The cap bounds them, so they need no logarithm."""
+        return np.zeros(self.size)
 
     def gains(self, means: Floats) -> Floats:
         """log L per detector; a NaN mean (nothing seen) gives 0."""
-        seen = means[self.event]
-        y = np.where(self.rising, seen, 1.0 - seen)
-        with np.errstate(invalid="ignore"):
-            return np.where(np.isnan(y), 0.0, np.log1p(self.stake * (y - self.bound)))
+        return np.log(self._factors(means))
 
-    def step(self, log_m: Floats, means: Floats, elapsed_s: float) -> Floats:
+    def step(self, m: Floats, means: Floats, elapsed_s: float) -> Floats:
         """The next state; elapsed_s: scheduled time since the last step."""
-        grown = np.logaddexp(log_m, np.log(elapsed_s)) + self.gains(means)
-        return np.minimum(grown, self.log_cap)
+        return np.minimum((m + elapsed_s) * self._factors(means), self.cap_s)
 
-    def evidence(self, log_m: Floats) -> float:
+    def step_rows(self, m: Floats, yes: AnyArray, totals: AnyArray, elapsed_s: float) -> Floats:
+        """As `step`, for rows that are independent given the past, from their sums: (v,).
+
+        The product of one bet per row, 1 + stake (y - bound), whose logarithm is concave
+        in y: so its chord between y = 0 and 1, which needs the sum alone, is no larger
+        and keeps the law for every y in [0, 1].
+        """
+        at_no, at_yes = np.log(self.idle), np.log(self.idle + self.slope)
+        gains = yes[self.event] * at_yes + (totals - yes)[self.event] * at_no
+        with np.errstate(over="ignore"):
+            grown: Floats = np.minimum((m + elapsed_s) * np.exp(gains), self.cap_s)
+        return grown
+
+    def evidence(self, m: Floats) -> float:
         """log of the weighted mean, in log seconds."""
-        return log_sum(log_m + self.log_weight)
+        return log_of(float(np.sum(m * self.weight)))
+
+    def _factors(self, means: Floats) -> Floats:
+        factors = self.idle + self.slope * means[self.event]
+        return np.where(np.isnan(factors), 1.0, factors)
+
+
+def log_of(value: float) -> float:
+    """log, of nothing as well."""
+    return log(value) if value > 0.0 else NOTHING
 
 
 def log_sum(values: Floats) -> float:
@@ -130,11 +158,15 @@ def _spread(
     log_weights = np.repeat(log_weight, repeat) - np.log(repeat)
     # Twice what makes this detector page alone: it can still page, and falls back soon.
     log_cap = np.log(2.0 * budget_s) - log_weights - np.log(weight)
+    up, base = np.repeat(rising, repeat), np.repeat(bound, repeat)
+    stake = np.repeat(largest_stake, repeat) * np.tile(stakes, event.size)
     return Bets(
         np.repeat(event, repeat),
-        np.repeat(rising, repeat),
-        np.repeat(bound, repeat),
-        np.repeat(largest_stake, repeat) * np.tile(stakes, event.size),
-        log_weights,
-        log_cap,
+        up,
+        base,
+        stake,
+        np.exp(log_weights),
+        np.exp(np.minimum(log_cap, LOG_CAP_MAX)),
+        1.0 - stake * base + np.where(up, 0.0, stake),
+        np.where(up, stake, -stake),
     )

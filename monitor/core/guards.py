@@ -28,6 +28,7 @@ class Action(StrEnum):
     RETRAIN = "retrain"
     ADVANCE = "advance"
     FREEZE = "freeze"
+    UNDO = "undo"  # of a rollback
 
 
 CORRECTIVE = (Action.ROLLBACK, Action.RETRAIN)
@@ -41,13 +42,22 @@ class Guards:
     rows_min: int
     bake_ns: int
     lag_max_ns: int
+    approve: frozenset[Action] = frozenset()  # these wait for an operator ...
+    approve_ns: int = 0  # ... for so long
+
+
+class Answer(StrEnum):
+    """What an operator says to an action that waits."""
+
+    APPROVE = "approve"
+    DENY = "deny"
 
 
 @dataclass(frozen=True, slots=True)
 class PastAction:
-    """An action that was begun; running: it has not ended yet.
+    """An action that was begun; running: it has not ended yet, or waits for approval.
 
-    dry: it was only said; it cools down as any other, and changed nothing.
+    dry: it was only said, or not approved; it cools down as any other, and changed nothing.
     """
 
     action: Action
@@ -96,6 +106,33 @@ def may_act(
     return None
 
 
+def may_undo(deployment: Deployment, done_ns: int, now_ns: int) -> str | None:
+    """Why our rollback must not be taken back; None when it may.
+
+    done_ns: when it was begun. Whoever changed something since knows what serves.
+    """
+    if deployment.frozen:
+        return "automation is frozen"
+    if deployment.hold_until_ns > now_ns:
+        return "an operator holds the model"
+    last = deployment.history[-1] if deployment.history else None
+    if last is None or (last.verb, last.actor) != ("ROLLBACK", OWN_ACTOR) or last.ts_ns < done_ns:
+        return "what serves was changed since the rollback"
+    return None
+
+
+def approval(answer: str, waited_ns: int, guards: Guards) -> Answer | str | None:
+    """What becomes of an action that waits for approval: what was answered, in words why it
+    waits no longer, or None while it waits.
+
+    answer:    as `Answer`; empty while there is none.
+    waited_ns: until the answer, or until now. An answer in time counts though it is seen late.
+    """
+    if waited_ns >= guards.approve_ns:
+        return f"nobody approved it within {guards.approve_ns / 1e9:.0f} s"
+    return Answer(answer) if answer else None
+
+
 def must_freeze(
     past: Sequence[PastAction],
     deployment: Deployment,
@@ -113,12 +150,12 @@ def must_freeze(
         return f"{done} actions within a day, the limit is {guards.actions_per_day_max}"
     reverted = reverted_actions(deployment, unfrozen_ns)
     if reverted >= REVERTED_MAX:
-        return f"{reverted} of the monitor's actions were undone by an operator"
+        return f"{reverted} of the monitor's actions were undone"
     return None
 
 
 def reverted_actions(deployment: Deployment, since_ns: int) -> int:
-    """How often an operator's UNDO followed directly on a change by the monitor."""
+    """How often an UNDO, by whomever, followed directly on a change by the monitor."""
     pairs = zip(deployment.history, deployment.history[1:], strict=False)
     return sum(
         before.actor == OWN_ACTOR and after.verb == "UNDO" and after.ts_ns > since_ns

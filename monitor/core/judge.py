@@ -2,16 +2,18 @@
 
 The rules, in order:
 1. too many rows unseen: blind, and a blind monitor does nothing;
-2. evidence below the budget: healthy, or a warning;
-3. the candidate is worse than stable within the same blocks, and stable keeps
+2. rows do not fit the reference at all: page, no retraining; no chance brings that;
+3. evidence below the budget: healthy, or a warning;
+4. the candidate is worse than stable within the same blocks, and stable keeps
    its promise: roll back; not before enough rows, and inconclusive where the
    arms saw different inputs;
-4. the data itself is broken: page, and no retraining on garbage;
-5. loss is up on every version that serves, and inputs moved (or nothing else
+5. the data itself is broken: page, and no retraining on garbage; and so it stays until
+   evidence that was gathered meanwhile is gone, whatever else that evidence would mean;
+6. loss is up on every version that serves, and inputs moved (or nothing else
    could have done it): retrain;
-6. loss is up on stable alone: a candidate that does better is the cure;
-7. inputs or predictions moved and the loss did not: annotate;
-8. else: page, a human should look.
+7. loss is up on stable alone: a candidate that does better is the cure;
+8. inputs or predictions moved and the loss did not: annotate;
+9. else: page, a human should look.
 """
 
 from collections.abc import Mapping
@@ -19,6 +21,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from math import log
 
+from monitor.core.data_quality import in_words
 from monitor.core.events import Group
 from monitor.core.evidence import NOTHING
 from monitor.core.settings import CoreSettings
@@ -47,6 +50,10 @@ class Kind(StrEnum):
         return self not in (Kind.HEALTHY, Kind.WARN, Kind.BLIND)
 
 
+# What broken data leaves behind looks like these.
+AFTER_A_BREAK = (Kind.RETRAIN, Kind.ANNOTATE, Kind.PAGE)
+
+
 @dataclass(frozen=True, slots=True)
 class RolloutEvidence:
     """What is known of the rollout under way."""
@@ -67,7 +74,9 @@ class Evidence:
     unseen_share: float
     changed_recently: bool
     broken: tuple[str, ...] = ()  # features whose data is broken, in words
+    misfits: tuple[str, ...] = ()  # why rows cannot be held against the reference, in words
     rollout: RolloutEvidence | None = None
+    warming: str = ""  # how far a reference from own traffic is; empty: none is under way
 
     def group(self, group: Group) -> float:
         return self.groups.get(group, NOTHING)
@@ -86,14 +95,20 @@ def judge(evidence: Evidence, settings: CoreSettings, standing: Kind) -> Verdict
         return Verdict(
             Kind.BLIND, f"{share:.1%} of the rows were not seen, the limit is {limit:.1%}"
         )
+    if evidence.misfits:
+        what = in_words(evidence.misfits)
+        return Verdict(Kind.UPSTREAM, f"the schema is not the reference's: {what}")
     release = settings.warn - RELEASE_NATS
     paged = evidence.total >= (release if standing.pages else settings.page)
     if paged:
-        return _cause(evidence, settings)
+        cause = _cause(evidence, settings)
+        if standing is Kind.UPSTREAM and cause.kind in AFTER_A_BREAK:
+            return Verdict(Kind.UPSTREAM, "the data was broken, and evidence is still of that time")
+        return cause
     warned = evidence.total >= (release if standing is Kind.WARN else settings.warn)
     if warned:
         return Verdict(Kind.WARN, "evidence is above the warning's budget")
-    return Verdict(Kind.HEALTHY, "evidence is within the budget")
+    return Verdict(Kind.HEALTHY, evidence.warming or "evidence is within the budget")
 
 
 def _cause(evidence: Evidence, settings: CoreSettings) -> Verdict:
@@ -101,7 +116,7 @@ def _cause(evidence: Evidence, settings: CoreSettings) -> Verdict:
     if evidence.rollout is not None and not stable_up and is_worse(evidence, settings):
         return _worse(evidence.rollout, settings)
     if evidence.broken or evidence.group(Group.QUALITY) >= settings.warn:
-        what = "; ".join(evidence.broken) or "values are missing or unknown"
+        what = in_words(evidence.broken) or "values are missing or unknown"
         return Verdict(Kind.UPSTREAM, f"the data is broken before it reaches the model: {what}")
     if stable_up:
         return _loss_is_up(evidence, settings)

@@ -7,26 +7,43 @@ Laws:
   immaterial;
 - the stable version is the one that answered most stable rows of a block; when
   it changes, evidence starts anew from the new version's own reference; so it
-  does when a reference that could not be had becomes known.
+  does when a reference that could not be had becomes known, or is learned from
+  the version's own traffic.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from math import log
 
 import numpy as np
 
 from monitor.core.bins import Counts
-from monitor.core.block import CANDIDATE, STABLE, Arm, ArmRows, ModelBlock, Sample
-from monitor.core.block_losses import NO_LOSS, BlockLosses, LossSum, losses_of
+from monitor.core.block import (
+    CANDIDATE,
+    NO_LOSS,
+    STABLE,
+    Arm,
+    ArmRows,
+    LossSum,
+    ModelBlock,
+    Outcome,
+    Sample,
+)
+from monitor.core.block_losses import BlockLosses, losses_of
 from monitor.core.data_quality import broken_features
 from monitor.core.events import Group
 from monitor.core.evidence import NOTHING, log_sum
 from monitor.core.judge import Evidence, Kind, RolloutEvidence, Verdict, judge
+from monitor.core.mending import Mending
+from monitor.core.own_references import OwnReferences
+from monitor.core.performance.book import PerformanceBook
 from monitor.core.profile import ReferenceProfile
 from monitor.core.rollout import ArmTotals, Rollout
+from monitor.core.schema import Fit, misfits
 from monitor.core.settings import WEIGHTS, CoreSettings
+from monitor.core.slicing import count_slices
 from monitor.core.tree import Tree
+from monitor.core.verification import Verification
 from monitor.core.watched import Stable, Window, Yardstick, loss_bound
 
 # version, digest -> profile, or None when the version has none
@@ -56,6 +73,7 @@ class Summary:
     evidence: float  # log seconds
     groups: dict[str, float]
     verdict: Verdict
+    broken: tuple[str, ...]  # what is wrong with the data, in words
     raised: bool  # the verdict differs from the one before and is not `healthy`
 
 
@@ -65,14 +83,20 @@ class ModelState:
     def __init__(self, model: str, settings: CoreSettings) -> None:
         self.model = model
         self.settings = settings
+        self.own = OwnReferences(settings)
         self.stable: Stable | None = None
         self.rollout: Rollout | None = None
+        self.verification: Verification | None = None  # of the last rollback
         self.last_index: int | None = None
         self.blocks = 0
         self.rows = 0
         self.lost = 0
         self.receives_labels = False
         self.seen = Window.empty((2,))  # rows seen, rows lost
+        self.fit = Fit()  # of the stable version's rows to its reference
+        self.mending = Mending()
+        self.slices = settings.slices_of(model)
+        self.performance = PerformanceBook(self.slices)
         self.standing = Kind.HEALTHY
         self.standing_key = ""
         self.raised: dict[str, int] = {}  # verdict -> start of the block that raised it
@@ -84,21 +108,25 @@ class ModelState:
         """Fold the next block; its index must be above the last one's."""
         assert self.last_index is None or block.index > self.last_index
         elapsed = block.index - self.last_index if self.last_index is not None else 1
-        elapsed_s = elapsed * self.settings.block_s
         self._choose_stable(block, profiles)
         self._follow_rollout(block, profiles)
         self._count_rows(block)
-        losses = losses_of(block.outcomes, self.stable, self.rollout)
+        outcomes = [item for item in block.outcomes if not self.mending.covers(item.predicted_ns)]
+        losses = losses_of(outcomes, self.stable, self.rollout)
+        losses.stable.add_many(block.losses.rows, block.losses.units)
+        self._measure(block, outcomes, profiles)
         labelled = losses.stable.rows + losses.candidate.rows
         self.receives_labels = self.receives_labels or labelled > 0
         counts = self._count(block)
-        latest = self._fold_stable(block, counts, losses, elapsed_s)
-        self._fold_rollout(block, counts, losses, elapsed_s)
-        if self.rollout is not None and self.rollout.is_over():
-            self.rollout = None
+        latest = self._fold_stable(block, counts, losses, elapsed)
+        self._fold_rollout(block, counts, losses, elapsed)
+        self._verify(block, outcomes)
+        self._end_rollout(block)
         self.last_index = block.index
         self.blocks += 1
-        return self._judge(block, losses, latest)
+        summary = self._judge(block, losses, latest)
+        self._warm_up(block, outcomes)
+        return summary
 
     def _start_ns(self, block: ModelBlock) -> int:
         return block.index * self.settings.block_ns
@@ -116,20 +144,45 @@ class ModelState:
         if digest == current:
             self._find_reference(block, profiles)
             return
-        yardstick = Yardstick(profiles(version, digest), self.settings)
-        self.stable = Stable.start(version, digest, self._start_ns(block), yardstick)
-        self.rollout = None
+        start_ns = self._start_ns(block)
+        profile = None if self.own.goes_first else profiles(version, digest)
+        if profile is None:
+            yardstick = self.own.begin(digest, start_ns)
+        else:
+            yardstick = Yardstick(profile, self.settings)
+            self.own.end()
+        self.stable = Stable.start(version, digest, start_ns, yardstick)
+        self.fit, self.rollout = Fit(), None
+        self.mending.end(start_ns)
 
     def _find_reference(self, block: ModelBlock, profiles: Profiles) -> None:
         """Judge a version by its reference from the block on at which there is one."""
         stable = self.stable
-        if stable is None or stable.yardstick.known:
+        if stable is None or self.own.goes_first:
+            return
+        if stable.yardstick.known and stable.yardstick.learned is None:
             return
         profile = profiles(stable.version, stable.digest)
         if profile is not None:
-            yardstick = Yardstick(profile, self.settings)
-            self.stable = stable.judged_by(yardstick, self._start_ns(block))
-            self.rollout = None  # its questions were those of no reference
+            self.own.end()
+            self._judge_by(Yardstick(profile, self.settings), stable, self._start_ns(block))
+
+    def _judge_by(self, yardstick: Yardstick, stable: Stable, at_ns: int) -> None:
+        """Evidence begins anew, by a reference that was not known before."""
+        self.stable = stable.judged_by(yardstick, at_ns)
+        self.fit, self.rollout = Fit(), None  # a rollout's questions were the former reference's
+
+    def _warm_up(self, block: ModelBlock, outcomes: list[Outcome]) -> None:
+        """Let the stable version's rows of this block take part in its own reference."""
+        stable = self.stable
+        if stable is None:
+            return
+        start_ns = self._start_ns(block)
+        parts = [p for arm, rows in block.arms.items() if self._is_stable(arm) for p in rows.parts]
+        own = (item for item in outcomes if item.digest == stable.digest)
+        yardstick = self.own.add(stable.digest, start_ns, parts, own)
+        if yardstick is not None:
+            self._judge_by(yardstick, stable, start_ns + self.settings.block_ns)
 
     def _follow_rollout(self, block: ModelBlock, profiles: Profiles) -> None:
         if self.stable is None:
@@ -166,6 +219,18 @@ class ModelState:
         self.seen.move_to(block.index // self.settings.window_blocks)
         self.seen.current += np.array([rows, block.lost])
 
+    def _measure(self, block: ModelBlock, outcomes: Sequence[Outcome], profiles: Profiles) -> None:
+        rollout, settings = self.rollout, self.settings
+        self.performance.follow(rollout.id if rollout else "", rollout.first_ns if rollout else 0)
+        sliced = {
+            arm: count_slices(self.slices, rows.parts, profiles(arm.version, arm.digest))
+            for arm, rows in block.arms.items()
+            if self.slices
+        }
+        self.performance.fold(
+            block.index, settings.block_ns, settings.window_blocks, block.arms, outcomes, sliced
+        )
+
     def _is_candidate(self, arm: Arm) -> bool:
         rollout = self.rollout
         return rollout is not None and (arm.role, arm.rollout) == (CANDIDATE, rollout.id)
@@ -181,14 +246,25 @@ class ModelState:
         counter = self.stable.yardstick.counter
         counts = (counter.empty(), counter.empty())
         withheld: set[str] = set()
+        rows_of_stable, misfitting, statements = 0, 0, set[str]()
         for arm, rows in block.arms.items():
             if not (self._is_stable(arm) or self._is_candidate(arm)):
                 continue
             into = counts[int(self._is_candidate(arm))]
+            rows_of_stable += rows.rows if self._is_stable(arm) else 0
+            if rows.counts is not None:
+                into += rows.counts
             for part in rows.parts:
                 withheld |= counter.withheld(part.inputs, part.outputs, part.withheld)
-                if not counter.count(part.inputs, part.outputs, into, part.withheld):
-                    self.stable.mismatched += len(next(iter(part.inputs.values()), ()))
+                if counter.count(part.inputs, part.outputs, into, part.withheld):
+                    continue
+                unlike = len(next(iter(part.inputs.values()), ()))
+                self.stable.mismatched += unlike
+                if self._is_stable(arm):
+                    misfitting += unlike
+                    statements.update(misfits(counter.profile, part.inputs))
+        half = block.index // self.settings.window_blocks
+        self.fit.add(half, rows_of_stable, misfitting, statements)
         if any(rows.parts for rows in block.arms.values()):
             self.stable.withheld = tuple(sorted(withheld))
         return counts
@@ -198,17 +274,20 @@ class ModelState:
         block: ModelBlock,
         counts: tuple[Counts, Counts] | None,
         losses: BlockLosses,
-        elapsed_s: float,
+        elapsed: int,
     ) -> Counts | None:
         stable = self.stable
         if stable is None or counts is None:
             return None
         stable.window.move_to(block.index // self.settings.window_blocks)
         stable.window.current += counts[0]
+        own = (rows.parts for arm, rows in block.arms.items() if self._is_stable(arm))
+        parts = [part for parts in own for part in parts]
+        stable.add_rows(block.index // self.settings.window_blocks, parts)
         stable.rows += sum(r.rows for arm, r in block.arms.items() if self._is_stable(arm))
         stable.labelled += losses.stable.rows
         stable.loss_units += losses.stable.units
-        stable.step(counts[0], losses.stable.mean, elapsed_s)
+        stable.step(counts[0], losses.stable.units, losses.stable.rows, elapsed)
         return counts[0]
 
     def _fold_rollout(
@@ -216,7 +295,7 @@ class ModelState:
         block: ModelBlock,
         counts: tuple[Counts, Counts] | None,
         losses: BlockLosses,
-        elapsed_s: float,
+        elapsed: int,
     ) -> None:
         rollout, stable = self.rollout, self.stable
         if rollout is None or stable is None or counts is None:
@@ -239,7 +318,34 @@ class ModelState:
                 stable.no_number(counts[1]) - stable.no_number(counts[0]),
             ]
         )
-        rollout.step(losses.candidate.mean, differences, elapsed_s)
+        own = losses.candidate
+        rollout.step(own.units, own.rows, differences, elapsed, stable.span.blocks)
+
+    def _end_rollout(self, block: ModelBlock) -> None:
+        rollout, stable, settings = self.rollout, self.stable, self.settings
+        if rollout is None or stable is None or not rollout.is_over():
+            return
+        if f"{Kind.ROLLBACK.value}:{rollout.id}" in self.raised:
+            end_ns = self._start_ns(block) + settings.block_ns
+            self.verification = Verification.begin(
+                rollout, stable.digest, end_ns, settings.verify_ns, settings.loss_tolerance
+            )
+        self.rollout = None
+
+    def _verify(self, block: ModelBlock, outcomes: Sequence[Outcome]) -> None:
+        found, stable = self.verification, self.stable
+        if found is None or not found.is_open:
+            return None
+        if stable is None or stable.digest != found.stable_digest or self.rollout is not None:
+            return found.give_up()
+        arms = [rows for arm, rows in block.arms.items() if self._is_stable(arm)]
+        since = [item for item in outcomes if item.predicted_ns >= found.since_ns]
+        return found.fold(
+            sum(rows.rows for rows in arms),
+            sum(rows.failed for rows in arms),
+            losses_of(since, stable, None).stable,
+            self._start_ns(block) + self.settings.block_ns,
+        )
 
     # -- judging -------------------------------------------------------------------
 
@@ -247,7 +353,7 @@ class ModelState:
         """log evidence of each group on its own, as far as it is watched."""
         found: dict[Group, float] = {}
         if self.stable is not None:
-            found |= {group: self.stable.evidence(group) for group in self.stable.log_m}
+            found |= {group: self.stable.evidence(group) for group in self.stable.m}
         if self.rollout is not None:
             found[Group.CANDIDATE] = self.rollout.evidence(Group.CANDIDATE)
             found[Group.COMPARISON] = self.rollout.evidence(Group.COMPARISON)
@@ -269,7 +375,9 @@ class ModelState:
             unseen_share=lost / (rows + lost) if enough else 0.0,
             changed_recently=self._changed_recently(),
             broken=self._broken(latest) if total >= self.settings.warn else (),
+            misfits=self.fit.broken(self.settings.loss_max_share, self.settings.rows_min),
             rollout=self._rollout_evidence(),
+            warming=self.own.progress.in_words() if self.own.progress else "",
         )
 
     def seen_share(self) -> float | None:
@@ -320,7 +428,7 @@ class ModelState:
         if evidence.total <= log(QUIET_BLOCKS * self.settings.block_s):
             self.quiet_ns = self._start_ns(block) + self.settings.block_ns
         rollout = self.rollout
-        return Summary(
+        summary = Summary(
             start_ns=self._start_ns(block),
             stable_version=self.stable.version if self.stable else "",
             candidate_version=rollout.version if rollout else "",
@@ -335,8 +443,28 @@ class ModelState:
             evidence=evidence.total,
             groups={group.name.lower(): value for group, value in evidence.groups.items()},
             verdict=verdict,
+            broken=evidence.misfits or evidence.broken,
             raised=raised,
         )
+        self._mend(evidence, summary, latest)
+        return summary
+
+    def _mend(self, evidence: Evidence, summary: Summary, latest: Counts | None) -> None:
+        """Begin evidence anew once data that was broken is sound: see `monitor.core.mending`."""
+        mending, stable, settings = self.mending, self.stable, self.settings
+        end_ns = summary.start_ns + settings.block_ns
+        is_upstream = summary.verdict.kind is Kind.UPSTREAM
+        if is_upstream and summary.broken:
+            mending.broke(self.quiet_ns)
+        if mending.is_broken and not is_upstream:
+            mending.end(end_ns)
+        if not mending.is_broken or stable is None or latest is None:
+            return
+        if summary.raised or evidence.misfits:
+            return  # what is raised is shown with its evidence
+        profile = stable.yardstick.profile
+        if mending.is_mended(latest, profile, settings.tolerance, settings.rows_min, end_ns):
+            self.stable, self.rollout = stable.judged_by(stable.yardstick, end_ns), None
 
     def _stand(self, kind: Kind, key: str, start_ns: int) -> bool:
         """Make `kind` the standing verdict; True when it is to be raised.
@@ -359,18 +487,31 @@ class ModelState:
         """Names the verdict that stands, the same in every run over the same log."""
         return f"{self.model}:{self.standing_key}:{self.raised.get(self.standing_key, 0)}"
 
+    def has_moved(self) -> bool:
+        """Whether inputs moved, or are broken, so that a loss may be theirs."""
+        warn = self.settings.warn
+        groups = self.groups()
+        return any(groups.get(g, NOTHING) >= warn for g in (Group.FEATURES, Group.QUALITY)) or (
+            self.standing in (Kind.UPSTREAM, Kind.BLIND)
+        )
+
     # -- storing -------------------------------------------------------------------
 
     def to_tree(self) -> Tree:
         return {
             "stable": self.stable.to_tree() if self.stable else None,
+            "own": self.own.to_tree(),
             "rollout": self.rollout.to_tree() if self.rollout else None,
+            "verification": self.verification.to_tree() if self.verification else None,
             "last_index": self.last_index,
             "blocks": self.blocks,
             "rows": self.rows,
             "lost": self.lost,
             "receives_labels": self.receives_labels,
             "seen": self.seen.to_tree(),
+            "fit": self.fit.to_tree(),
+            "mending": self.mending.to_tree(),
+            "performance": self.performance.to_tree(),
             "standing": self.standing.value,
             "standing_key": self.standing_key,
             "raised": self.raised,
@@ -382,17 +523,27 @@ class ModelState:
         cls, model: str, tree: Tree, settings: CoreSettings, profiles: Profiles
     ) -> "ModelState":
         state = cls(model, settings)
+        state.own = OwnReferences.from_tree(tree["own"], settings)
         if tree["stable"] is not None:
             stable = tree["stable"]
             # What was judged without a reference goes on so until its next block.
-            profile = profiles(stable["version"], stable["digest"]) if stable["known"] else None
-            state.stable = Stable.from_tree(stable, Yardstick(profile, settings))
+            if stable["learned"]:
+                yardstick = state.own.learned(stable["digest"])
+            else:
+                known = stable["known"]
+                profile = profiles(stable["version"], stable["digest"]) if known else None
+                yardstick = Yardstick(profile, settings)
+            state.stable = Stable.from_tree(stable, yardstick)
         if tree["rollout"] is not None:
             state.rollout = Rollout.from_tree(tree["rollout"], settings)
+        if tree["verification"] is not None:
+            state.verification = Verification.from_tree(tree["verification"])
         state.last_index = tree["last_index"]
         state.blocks, state.rows, state.lost = tree["blocks"], tree["rows"], tree["lost"]
         state.receives_labels = tree["receives_labels"]
-        state.seen = Window.from_tree(tree["seen"])
+        state.seen, state.fit = Window.from_tree(tree["seen"]), Fit.from_tree(tree["fit"])
+        state.mending = Mending.from_tree(tree["mending"])
+        state.performance = PerformanceBook.from_tree(tree["performance"], state.slices)
         state.standing, state.standing_key = Kind(tree["standing"]), tree["standing_key"]
         state.raised, state.quiet_ns = dict(tree["raised"]), tree["quiet_ns"]
         return state

@@ -22,16 +22,17 @@ OURS = 5  # status // 10 of a row that we failed
 
 @dataclass(frozen=True, slots=True)
 class ArrivedLabel:
-    """A label and its place in the log, by which labels of a block are put in order."""
+    """A label, when it came, and its place in the log, by which a block's are put in order."""
 
     producer: str
     sequence: int
     label: Label
+    arrived_ns: int
 
 
 @dataclass(slots=True)
 class OpenModel:
-    segments: list[tuple[PredictionRows, NDArray[Any] | None]] = field(default_factory=list)
+    segments: list[tuple[PredictionRows, NDArray[Any] | None, str]] = field(default_factory=list)
     labels: list[ArrivedLabel] = field(default_factory=list)
     lost: int = 0
 
@@ -57,7 +58,11 @@ class OpenBlocks:
         return self.frontier is not None and index < self.frontier
 
     def add_rows(
-        self, rows: PredictionRows, new: Sequence[bool] | None, floor: int | None = None
+        self,
+        rows: PredictionRows,
+        new: Sequence[bool] | None,
+        floor: int | None = None,
+        producer: str = "",
     ) -> tuple[int, int]:
         """Keep rows for their blocks; `new`: which are no repetition (None: all).
 
@@ -74,7 +79,7 @@ class OpenBlocks:
                 late += count
             elif count:
                 part = None if count == len(rows) else np.flatnonzero(chosen)
-                self._model(int(index), rows.model).segments.append((rows, part))
+                self._model(int(index), rows.model).segments.append((rows, part, producer))
                 self.rows += count
                 last = max(last, int(index))
         return last, late
@@ -104,7 +109,7 @@ class OpenBlocks:
         content = self._open.pop(index)
         for model in content.values():
             self.rows -= sum(
-                len(rows) if part is None else len(part) for rows, part in model.segments
+                len(rows) if part is None else len(part) for rows, part, _ in model.segments
             )
             self.rows -= len(model.labels)
         self.frontier = index + 1
@@ -118,7 +123,7 @@ class OpenBlocks:
 def fill(block: ModelBlock, content: OpenModel) -> None:
     """Sort a model's rows into the arms of its block; arrays stay borrowed."""
     block.lost += content.lost
-    for rows, part in content.segments:
+    for rows, part, producer in content.segments:
         arm = block.arm(Arm(rows.digest, rows.version, rows.role, rows.rollout))
         ts_ns, status = _take(rows.ts_ns, part), _take(rows.status, part)
         failed = int(np.count_nonzero(status // 10 == OURS))
@@ -127,7 +132,8 @@ def fill(block: ModelBlock, content: OpenModel) -> None:
         arm.add(int(ts_ns.min()), int(ts_ns.max()), len(ts_ns), failed, stands_for)
         inputs = {name: _take(array, part) for name, array in rows.inputs.items()}
         outputs = {name: _take(array, part) for name, array in rows.whole_outputs.items()}
-        arm.parts.append(Part(inputs, outputs, rows.withheld))
+        sequences = _take(rows.sequences(), part)
+        arm.parts.append(Part(inputs, outputs, rows.withheld, producer, sequences))
 
 
 def _take(array: NDArray[Any], part: NDArray[Any] | None) -> NDArray[Any]:

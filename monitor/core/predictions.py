@@ -37,7 +37,7 @@ def infer_spec(outputs: Outputs) -> PredictionSpec | None:
     """
     for kind in PredictionKind:
         for name in sorted(outputs):
-            if _fits(kind, outputs[name]):
+            if fits(kind, outputs[name]):
                 return PredictionSpec(kind, name)
     return None
 
@@ -51,10 +51,11 @@ def find_output(outputs: Outputs, spec: PredictionSpec) -> AnyArray | None:
     """The array that `spec` names, or, unnamed, the first that fits its kind."""
     if spec.output:
         return outputs.get(spec.output)
-    return next((outputs[n] for n in sorted(outputs) if _fits(spec.kind, outputs[n])), None)
+    return next((outputs[n] for n in sorted(outputs) if fits(spec.kind, outputs[n])), None)
 
 
-def _fits(kind: PredictionKind, output: AnyArray) -> bool:
+def fits(kind: PredictionKind, output: AnyArray) -> bool:
+    """Whether an output, (n, ...), may hold answers of this kind."""
     width = prod(output.shape[1:])
     if kind is PredictionKind.CLASS:
         return width == 1 and output.dtype.kind in "iubOSU"

@@ -27,6 +27,9 @@ from monitor.core.bins import (
     count_slots,
     quantile_starts,
 )
+from monitor.core.mixing import mixed
+from monitor.core.multivariate.reference_rows import ReferenceRows
+from monitor.core.segment_reference import SegmentReference
 
 FORMAT = "driftgate.reference.v1"
 DISCRETE_VALUES_MAX = 50
@@ -93,6 +96,7 @@ class FeatureProfile:
     rare: tuple[str, ...] = ()  # text that falls into `other`
     held: int = 0  # proper values in the half of the reference that was held out ...
     novel: int = 0  # ... and how many of them the other half lacks; see `unseen_bound`
+    effective: float = 1.0  # independent rows that a row is worth, by what its error is
 
     @property
     def exact(self) -> bool:
@@ -121,13 +125,18 @@ class LossReference:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ReferenceProfile:
-    """One version's reference: inputs, predictions, loss."""
+    """One version's reference: inputs, predictions, loss.
+
+    samples: rows of the inputs; segments: what was answered where.
+    """
 
     rows: int
     features: tuple[FeatureProfile, ...]
     predictions: tuple[FeatureProfile, ...] = ()
     prediction: PredictionSpec | None = None
     loss: LossReference | None = None
+    samples: tuple[ReferenceRows, ...] = ()
+    segments: SegmentReference | None = None
 
     @property
     def loss_scale(self) -> float | None:
@@ -186,12 +195,8 @@ def held_out(rows: int) -> NDArray[np.bool_]:
     """Which half of the rows each belongs to: by chance, the same in every run.
 
     A hash of the place, since references come sorted.
-    Source: the mixing of SplitMix64 (Steele, Lea and Flood 2014).
     """
-    mixed = np.arange(1, rows + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    half: NDArray[np.bool_] = (mixed >> np.uint64(63)).astype(np.bool_)
+    half: NDArray[np.bool_] = (mixed(np.arange(1, rows + 1)) >> np.uint64(63)).astype(np.bool_)
     return half
 
 
@@ -295,6 +300,8 @@ def _to_tree(profile: ReferenceProfile) -> dict[str, Any]:
             "rows": loss.rows,
             "scale": loss.scale,
         },
+        **({"samples": [rows.to_tree() for rows in profile.samples]} if profile.samples else {}),
+        **({"segments": profile.segments.to_tree()} if profile.segments else {}),
     }
 
 
@@ -313,6 +320,7 @@ def _feature_tree(feature: FeatureProfile) -> dict[str, Any]:
         "rare": list(feature.rare),
         "held": feature.held,
         "novel": feature.novel,
+        **({} if feature.effective == 1.0 else {"effective": feature.effective}),
     }
 
 
@@ -334,6 +342,10 @@ def _from_tree(tree: Any) -> ReferenceProfile:
             _texts("prediction", prediction["classes"]),
         ),
         loss=loss and _loss_from(loss),
+        samples=tuple(ReferenceRows.from_tree(item) for item in tree.get("samples", ())),
+        segments=SegmentReference.from_tree(tree["segments"], len(tree["features"]))
+        if "segments" in tree
+        else None,
     )
 
 
@@ -371,6 +383,9 @@ def _feature_from(tree: Mapping[str, Any]) -> FeatureProfile:
     held, novel = int(tree["held"]), int(tree["novel"])
     if not 0 <= novel <= held <= COUNT_MAX:
         raise ProfileError(f"feature {name!r}: {novel} of {held} values were novel")
+    effective = float(tree.get("effective", 1.0))
+    if not 0 <= effective <= 1:
+        raise ProfileError(f"feature {name!r}: a row is worth {effective} rows, expected 0 to 1")
     return FeatureProfile(
         name,
         FeatureKind(tree["kind"]),
@@ -384,6 +399,7 @@ def _feature_from(tree: Mapping[str, Any]) -> FeatureProfile:
         _texts(name, tree["rare"]),
         held,
         novel,
+        effective,
     )
 
 

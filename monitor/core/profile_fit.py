@@ -6,7 +6,23 @@ from dataclasses import replace
 import numpy as np
 
 from monitor.core.bins import AnyArray
-from monitor.core.predictions import PREDICTION, TOP_SCORE, class_texts, infer_spec
+from monitor.core.multivariate.reference_rows import (
+    REFERENCE_ROWS,
+    REFERENCE_VALUES_MAX,
+    ReferenceRows,
+    as_rows,
+    drawn,
+    rows_within,
+)
+from monitor.core.multivariate.spaces import spaces_of
+from monitor.core.predictions import (
+    PREDICTION,
+    TOP_SCORE,
+    class_texts,
+    infer_spec,
+    prediction_columns,
+    rows_of,
+)
 from monitor.core.profile import (
     FeatureKind,
     FeatureProfile,
@@ -16,8 +32,11 @@ from monitor.core.profile import (
     PredictionSpec,
     ProfileError,
     ReferenceProfile,
+    as_column,
     fit_feature,
 )
+from monitor.core.segment_reference import SegmentReference
+from monitor.core.segments import segments_of_reference
 
 
 def build_profile(
@@ -28,6 +47,7 @@ def build_profile(
     *,
     prediction: PredictionSpec | None = None,
     continuous: bool = False,
+    sample_rows: int = REFERENCE_ROWS,
 ) -> ReferenceProfile:
     """Fit every feature once on n reference rows.
 
@@ -37,6 +57,7 @@ def build_profile(
                  rows that the model was not trained on.
     prediction:  where the answer stands among the outputs; None: by its shape.
     continuous:  numeric features that declare no kind are continuous.
+    sample_rows: at most so many of the rows are kept, for what features do together; 0: none.
     Raises:      ProfileError when shapes disagree or there is no row.
     """
     if inputs.ndim != 2 or inputs.shape[0] == 0:
@@ -53,7 +74,51 @@ def build_profile(
         spec = prediction or _spec_of(predictions)
         watched = _fit_predictions(predictions, spec, len(inputs))
     return ReferenceProfile(
-        len(inputs), fitted, watched, spec, _loss_reference(losses, predictions, spec)
+        len(inputs),
+        fitted,
+        watched,
+        spec,
+        _loss_reference(losses, predictions, spec),
+        _samples(inputs, fitted, sample_rows),
+        _segments(inputs, fitted, predictions, spec, watched),
+    )
+
+
+def _segments(
+    inputs: AnyArray,
+    features: Sequence[FeatureProfile],
+    predictions: AnyArray | None,
+    spec: PredictionSpec | None,
+    watched: Sequence[FeatureProfile],
+) -> SegmentReference | None:
+    """None where there is nothing to tell rows apart by, or nothing was answered."""
+    if not features or predictions is None or spec is None:
+        return None
+    columns = [_plain(inputs[:, place]) for place in range(len(features))]
+    answers = prediction_columns(predictions, spec, tuple(watched[:1]))[:, 0]
+    return segments_of_reference(columns, features, answers, watched[0])
+
+
+def _samples(
+    inputs: AnyArray, features: Sequence[FeatureProfile], rows: int
+) -> tuple[ReferenceRows, ...]:
+    spaces = [space for space in spaces_of(features) if not space.too_wide]
+    width = sum(len(space.members) for space in spaces)
+    chosen = drawn(len(inputs), rows_within(width, rows, REFERENCE_VALUES_MAX))
+    if not chosen.size:
+        return ()
+    return tuple(
+        ReferenceRows(
+            space.name,
+            space.members,
+            as_rows(
+                [
+                    as_column(_plain(inputs[chosen, member]), features[member].datatype)
+                    for member in space.members
+                ]
+            ),
+        )
+        for space in spaces
     )
 
 
@@ -84,16 +149,30 @@ def _fit_predictions(
 ) -> tuple[FeatureProfile, ...]:
     if predictions.shape[0] != rows:
         raise ProfileError(f"{predictions.shape[0]} predictions for {rows} rows")
-    flat = predictions.reshape(rows, -1)
+    columns = prediction_values(predictions, spec)
+    watched = prediction_features(spec)
+    return tuple(fit_feature(*pair) for pair in zip(watched, columns, strict=True))
+
+
+def prediction_features(spec: PredictionSpec) -> tuple[FeatureSpec, ...]:
+    """What answers are watched by: the class, with its score if there is one, or the number."""
     if spec.kind is PredictionKind.NUMBER:
-        number = FeatureSpec(PREDICTION, spec.output, 0, FeatureKind.CONTINUOUS, "FP64")
-        return (fit_feature(number, flat[:, 0]),)
+        return (FeatureSpec(PREDICTION, spec.output, 0, FeatureKind.CONTINUOUS, "FP64"),)
     named = FeatureSpec(PREDICTION, spec.output, 0, FeatureKind.CATEGORICAL)
-    classes = fit_feature(named, class_texts(predictions, spec))
     if spec.kind is PredictionKind.CLASS:
-        return (classes,)
-    top = FeatureSpec(TOP_SCORE, spec.output, 0, FeatureKind.CONTINUOUS)
-    return (classes, fit_feature(top, np.max(flat, axis=1)))
+        return (named,)
+    return (named, FeatureSpec(TOP_SCORE, spec.output, 0, FeatureKind.CONTINUOUS))
+
+
+def prediction_values(predictions: AnyArray, spec: PredictionSpec) -> list[AnyArray]:
+    """The values of `prediction_features`, each (n,)."""
+    flat = rows_of(predictions)
+    if spec.kind is PredictionKind.NUMBER:
+        return [flat[:, 0]]
+    classes = class_texts(predictions, spec)
+    if spec.kind is PredictionKind.CLASS:
+        return [classes]
+    return [classes, np.max(flat, axis=1)]
 
 
 def _loss_reference(

@@ -38,7 +38,7 @@ def mean_error(standard_error: float, rows: int, alpha: float = ALPHA) -> float:
     return min(1.0, bound)
 
 
-def unseen_bound(novel: int, held: int, statements: int, alpha: float = ALPHA) -> float:
+def unseen_bound(novel: float, held: float, statements: int, alpha: float = ALPHA) -> float:
     """Upper bound on the share of values that the reference never held.
 
     That share is not zero because the reference's is: its own values were not

@@ -17,8 +17,10 @@ from numpy.typing import NDArray
 from monitor.core.bins import Counts, Floats
 from monitor.core.events import Group
 from monitor.core.evidence import NOTHING, Bets, difference_bets, log_sum, mean_bets
+from monitor.core.predictions import LOSS_UNITS
 from monitor.core.reference_error import share_error
 from monitor.core.settings import WEIGHTS, CoreSettings
+from monitor.core.stretch import Stretch
 from monitor.core.tree import Tree
 
 # A rollout is over when as much stable traffic has passed as should have
@@ -52,9 +54,11 @@ class Rollout:
     loss_scale: float | None  # of its own reference
     loss_bets: Bets
     difference_bets: Bets
-    log_m_loss: Floats
-    log_m_difference: Floats
+    m_loss: Floats
+    m_difference: Floats
     log_e_difference: Floats
+    block_s: float
+    stretch: Stretch = field(default_factory=lambda: Stretch.empty(1))  # the candidate's losses
     candidate: ArmTotals = field(default_factory=ArmTotals)
     stable: ArmTotals = field(default_factory=ArmTotals)
     stable_rows_alone: int = 0
@@ -86,25 +90,34 @@ class Rollout:
             loss_bets.start(),
             differences.start(),
             np.zeros(differences.size),
+            settings.block_s,
             answers=np.zeros((4, questions), dtype=np.int64),
         )
 
-    def step(self, loss: float, differences: Floats, elapsed_s: float) -> None:
+    def step(
+        self, loss_units: int, labelled: int, differences: Floats, elapsed: int, length: int
+    ) -> None:
         """Fold a block.
 
-        loss:        mean loss of the candidate, NaN without labels.
+        loss_units, labelled: the candidate's losses, and their number.
         differences: candidate minus stable of (loss, failed share, share of answers
                      that are no number); NaN where one arm has nothing.
+        elapsed:     scheduled blocks since the one before it.
+        length:      how many are bet on as one. Not the differences: what both arms
+                     have in common, correlated or not, is not in them.
         """
-        self.log_m_loss = self.loss_bets.step(self.log_m_loss, np.array([loss]), elapsed_s)
+        units, rows = np.array([loss_units]), np.array([labelled * LOSS_UNITS])
+        for ended in self.stretch.add(units, rows, elapsed, length):
+            spent_s = ended.blocks * self.block_s
+            self.m_loss = self.loss_bets.step(self.m_loss, ended.means, spent_s)
         bets = self.difference_bets
-        self.log_m_difference = bets.step(self.log_m_difference, differences, elapsed_s)
+        self.m_difference = bets.step(self.m_difference, differences, elapsed * self.block_s)
         self.log_e_difference = self.log_e_difference + bets.gains(differences)
 
     def evidence(self, group: Group) -> float:
         if group is Group.CANDIDATE:
-            return self.loss_bets.evidence(self.log_m_loss) if self.loss_bets.size else NOTHING
-        return self.difference_bets.evidence(self.log_m_difference)
+            return self.loss_bets.evidence(self.m_loss) if self.loss_bets.size else NOTHING
+        return self.difference_bets.evidence(self.m_difference)
 
     def log_e_value(self) -> float:
         """log of the e-process "the candidate is no worse", since the rollout began."""
@@ -145,9 +158,10 @@ class Rollout:
             "first_ns": self.first_ns,
             "loss_bound": self.loss_bound,
             "loss_scale": self.loss_scale,
-            "log_m_loss": self.log_m_loss,
-            "log_m_difference": self.log_m_difference,
+            "m_loss": self.m_loss,
+            "m_difference": self.m_difference,
             "log_e_difference": self.log_e_difference,
+            "stretch": self.stretch.to_tree(),
             "candidate": self.candidate.to_tree(),
             "stable": self.stable.to_tree(),
             "stable_rows_alone": self.stable_rows_alone,
@@ -166,9 +180,11 @@ class Rollout:
             tree["loss_scale"],
             loss_bets,
             differences,
-            tree["log_m_loss"],
-            tree["log_m_difference"],
+            tree["m_loss"],
+            tree["m_difference"],
             tree["log_e_difference"],
+            settings.block_s,
+            Stretch.from_tree(tree["stretch"]),
             ArmTotals(*tree["candidate"]),
             ArmTotals(*tree["stable"]),
             tree["stable_rows_alone"],

@@ -4,6 +4,9 @@ from dataclasses import dataclass
 from math import log
 
 from monitor.core.events import Group
+from monitor.core.slice import Slice
+
+ANY_MODEL = "*"
 
 # How the budget of one model is split; the parts sum to 1, so that the weighted
 # mean of everything keeps the promise of one detector. Loss weighs most because
@@ -16,6 +19,17 @@ WEIGHTS: dict[Group, float] = {
     Group.CANDIDATE: 0.15,
     Group.COMPARISON: 0.20,
 }
+
+
+@dataclass(frozen=True, slots=True)
+class WarmUpSettings:
+    """What a version's own traffic must bring before it is a reference."""
+
+    rows: int
+    span_ns: int  # from the first block on
+    skip_ns: int  # of the version's first traffic, which may be a rollout's or a warm-up's
+    continuous: bool = False  # numbers are ranges, however few values they have
+    always: bool = False  # also where a reference was pushed
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +46,19 @@ class CoreSettings:
     loss_max_share: float
     coarse_edges: int
     window_blocks: int  # live distributions are shown over one to two windows
+    verify_ns: int  # for so long the effect of a rollback is looked for
     recent_change_ns: int  # a stable version younger than this is under suspicion itself
+    independent_rows: bool = False  # bets are on rows, not on block means
+    warm_up: WarmUpSettings | None = None  # None: without a pushed reference there is none
+    multivariate_rows: int = 0  # of a live window, compared as rows; 0: none are kept
     silence_ns: int = 60 * 10**9  # on Kafka: who is silent for so long holds nothing back
+    quantile_level: float = 0.0  # of numbers' quantile loss; 0: it is not measured
+    # By model, of which ANY_MODEL stands for those without slices of their own.
+    slices: tuple[tuple[str, tuple[Slice, ...]], ...] = ()
+
+    def slices_of(self, model: str) -> tuple[Slice, ...]:
+        by_model = dict(self.slices)
+        return by_model.get(model, by_model.get(ANY_MODEL, ()))
 
     @property
     def block_s(self) -> float:

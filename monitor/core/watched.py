@@ -7,33 +7,54 @@ Laws:
   it costs two histograms whatever its length.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from monitor.core.bins import MISSING, NONFINITE, Counts, Floats
+from monitor.core.block import Part
+from monitor.core.correlation import BlockMeans, Span
 from monitor.core.counter import Counter
-from monitor.core.events import Events, Group, make_events
+from monitor.core.events import Events, Group, correlation_series, make_events
 from monitor.core.evidence import NOTHING, Bets, mean_bets, share_bets
+from monitor.core.multivariate.live_rows import LiveRows
+from monitor.core.multivariate.standing import SpaceStanding, comparable, standings
+from monitor.core.predictions import LOSS_UNITS
 from monitor.core.profile import ReferenceProfile
 from monitor.core.reference_error import mean_error
+from monitor.core.segments import Segmenter
 from monitor.core.settings import WEIGHTS, CoreSettings
 from monitor.core.statistics.binned import Binned, Layout, Side, reference_counts
+from monitor.core.stretch import Ended, Stretch, shares
 from monitor.core.tree import Tree
+from monitor.core.warm_up import Learned
 
+LOOK_BLOCKS = 16  # between looks at how long traffic is correlated
 SHARE_GROUPS = (Group.FEATURES, Group.QUALITY, Group.PREDICTIONS)
 
 
 class Yardstick:
     """What is derived from a reference profile and the settings; immutable."""
 
-    def __init__(self, profile: ReferenceProfile | None, settings: CoreSettings) -> None:
+    def __init__(
+        self,
+        profile: ReferenceProfile | None,
+        settings: CoreSettings,
+        learned: Learned | None = None,
+    ) -> None:
+        """learned: whose profile it is, if it came from the version's own traffic."""
+        self.learned = learned
         self.profile = profile or ReferenceProfile(rows=0, features=())
         self.known = profile is not None
         self.counter = Counter(self.profile)
         watched = (*self.profile.features, *self.profile.predictions)
         self._layout = Layout.of(watched)
         self._reference = Side.of(self._layout, reference_counts(watched))
+        self._rows_kept = settings.multivariate_rows
+        self._spaces = comparable(self.profile)
+        segments = self.profile.segments if self.profile.predictions else None
+        self.segmenter = Segmenter(self.profile, segments) if segments else None
         self.events: Events = make_events(self.profile, settings.coarse_edges)
         self.bets: dict[Group, Bets] = {
             group: share_bets(
@@ -49,10 +70,28 @@ class Yardstick:
         self.loss_bound = loss_bound(profile, settings.loss_tolerance)
         bounds = np.array([1.0 if self.loss_bound is None else self.loss_bound])
         self.bets[Group.LOSS] = mean_bets(bounds, WEIGHTS[Group.LOSS], settings.budget_s)
+        self.block_s, self.independent = settings.block_s, settings.independent_rows
+        self.series = correlation_series(self.events)
+        shares = self.events.share[self.series]
+        room = np.minimum(shares, 1.0 - shares) + self.events.error[self.series]
+        limits = settings.tolerance * (room + settings.tolerance)
+        # Neighbours may share this much: a tolerance over the largest stake, 1 / bound.
+        self.limits: Floats = np.append(limits, settings.loss_tolerance * bounds)
 
     def binned(self, live: Counts) -> Binned:
         """Features, then predictions, against the reference; live: (f + p, SLOTS)."""
         return Binned(self._layout, self._reference, Side.of(self._layout, live))
+
+    def no_rows(self) -> LiveRows:
+        """For the rows that are compared with the reference's."""
+        return LiveRows.start(self._spaces, self._rows_kept)
+
+    def no_segments(self) -> "Window":
+        shape = self.segmenter.empty().shape if self.segmenter else (0,)
+        return Window.empty(shape)
+
+    def stored_rows(self, tree: Tree) -> LiveRows:
+        return LiveRows.from_tree(tree, self._spaces, self._rows_kept)
 
 
 def loss_bound(
@@ -113,18 +152,43 @@ class Stable:
     judged_ns: int  # since then by this yardstick
     yardstick: Yardstick
     window: Window
+    stretch: Stretch  # answers to the questions, and last the loss
+    means: BlockMeans  # of `Yardstick.series`, and last the loss
+    span: Span  # what a stretch is now
     rows: int = 0
     labelled: int = 0
     loss_units: int = 0
     mismatched: int = 0  # rows whose tensors do not fit the reference
     withheld: tuple[str, ...] = ()  # features that the log's policy kept out of the last block
-    log_m: dict[Group, Floats] = field(default_factory=dict)
+    sampled: LiveRows = field(default_factory=lambda: LiveRows(0))  # of the window's rows
+    segments: Window = field(default_factory=lambda: Window.empty((0,)))  # of answers
+    m: dict[Group, Floats] = field(default_factory=dict)
 
     @classmethod
     def start(cls, version: str, digest: str, since_ns: int, yardstick: Yardstick) -> "Stable":
         window = Window.empty(yardstick.counter.empty().shape)
-        log_m = {group: bets.start() for group, bets in yardstick.bets.items()}
-        return cls(version, digest, since_ns, since_ns, yardstick, window, log_m=log_m)
+        m = {group: bets.start() for group, bets in yardstick.bets.items()}
+        means = BlockMeans.empty(yardstick.limits.size)
+        return cls(
+            version,
+            digest,
+            since_ns,
+            since_ns,
+            yardstick,
+            window,
+            Stretch.empty(yardstick.events.size + 1),
+            means,
+            means.span(yardstick.limits, 1),
+            sampled=yardstick.no_rows(),
+            segments=yardstick.no_segments(),
+            m=m,
+        )
+
+    @property
+    def rests_on_ns(self) -> int:
+        """Since when its evidence rests on records, those of its reference among them."""
+        learned = self.yardstick.learned
+        return self.judged_ns if learned is None else learned.since_ns
 
     def judged_by(self, yardstick: Yardstick, at_ns: int) -> "Stable":
         """The same version from `at_ns` on by its reference; evidence starts there."""
@@ -134,14 +198,60 @@ class Stable:
         fresh.labelled, fresh.loss_units = self.labelled, self.loss_units
         return fresh
 
-    def step(self, counts: Counts, loss: float, elapsed_s: float) -> None:
-        """Fold a block: its histograms (none: zeros) and mean loss (none: NaN)."""
+    def add_rows(self, half: int, parts: Sequence[Part]) -> None:
+        """A block's rows, for what is looked at in samples of them; half: its window."""
+        counter, segmenter = self.yardstick.counter, self.yardstick.segmenter
+        self.sampled.move_to(half)
+        self.sampled.add(parts, counter)
+        self.segments.move_to(half)
+        if segmenter is not None:
+            self.segments.current += segmenter.count(parts, counter)
+
+    def spaces(self) -> list[SpaceStanding]:
+        """What can be said of features together, and why the rest cannot."""
+        yardstick = self.yardstick
+        return standings(yardstick.profile, self.sampled, learned=yardstick.learned is not None)
+
+    def step(self, counts: Counts, loss_units: int, labelled: int, elapsed: int) -> None:
+        """Fold a block: its histograms (none: zeros), its losses and their number.
+
+        elapsed: scheduled blocks since the one before it.
+        """
         yes, totals = self.yardstick.events.answers(counts)
-        with np.errstate(invalid="ignore"):
-            shares = yes / np.where(totals > 0, totals, np.nan)
+        yes = np.append(yes, loss_units)
+        totals = np.append(totals, labelled * LOSS_UNITS)
+        seen = self.means.blocks
+        if totals.any():
+            self.means.add(shares(yes, totals)[[*self.yardstick.series, -1]])
+        for ended in self.stretch.add(yes, totals, elapsed, self.span.blocks):
+            self._bet(ended)
+        if self.means.blocks // LOOK_BLOCKS != seen // LOOK_BLOCKS:
+            self._lengthen()
+
+    def _bet(self, ended: Ended) -> None:
+        means, spent_s = ended.means, ended.blocks * self.yardstick.block_s
+        # Losses are sums of 2^-30, questions of 1.
+        loss_of, rows_of = ended.yes[-1:] / LOSS_UNITS, ended.totals[-1:] / LOSS_UNITS
         for group, bets in self.yardstick.bets.items():
-            means = np.array([loss]) if group is Group.LOSS else shares
-            self.log_m[group] = bets.step(self.log_m[group], means, elapsed_s)
+            is_loss = group is Group.LOSS
+            if self.yardstick.independent:
+                yes, totals = (loss_of, rows_of) if is_loss else (ended.yes, ended.totals)
+                self.m[group] = bets.step_rows(self.m[group], yes, totals, spent_s)
+            else:
+                of_group = means[-1:] if is_loss else means[:-1]
+                self.m[group] = bets.step(self.m[group], of_group, spent_s)
+
+    def _lengthen(self) -> None:
+        """Make blocks as long as traffic is correlated, from the next block on.
+
+        Evidence from blocks that were too short is void: it was no evidence.
+        """
+        span = self.means.span(self.yardstick.limits, self.span.blocks)
+        if self.yardstick.independent and span.blocks > 1:
+            span = Span(1, "rows depend on each other, and monitor.dependence says they do not")
+        if span.blocks > self.span.blocks:
+            self.m = {group: bets.start() for group, bets in self.yardstick.bets.items()}
+        self.span = span
 
     def no_number(self, counts: Counts) -> float:
         """The share of answers that are NaN or infinite; NaN where none is watched.
@@ -154,19 +264,18 @@ class Stable:
 
     def evidence(self, group: Group) -> float:
         bets = self.yardstick.bets[group]
-        return bets.evidence(self.log_m[group]) if bets.size else NOTHING
+        return bets.evidence(self.m[group]) if bets.size else NOTHING
 
     def feature_evidence(self) -> Floats:
         """log evidence of each input feature on its own: (f,)."""
         bets = self.yardstick.bets[Group.FEATURES]
         total = len(self.yardstick.profile.features)
-        own = np.full(total, NOTHING)
-        if bets.size:
-            feature = self.yardstick.events.feature[bets.event]
-            weighted = self.log_m[Group.FEATURES] + bets.log_weight
-            np.logaddexp.at(own, feature, weighted)
-            own += np.log(np.unique(feature).size)
-        return own
+        if not bets.size:
+            return np.full(total, NOTHING)
+        feature = self.yardstick.events.feature[bets.event]
+        own = np.bincount(feature, self.m[Group.FEATURES] * bets.weight, minlength=total)
+        with np.errstate(divide="ignore"):
+            return np.log(own * np.unique(feature).size)
 
     def to_tree(self) -> Tree:
         return {
@@ -175,13 +284,19 @@ class Stable:
             "since_ns": self.since_ns,
             "judged_ns": self.judged_ns,
             "known": self.yardstick.known,
+            "learned": self.yardstick.learned is not None,
             "window": self.window.to_tree(),
+            "stretch": self.stretch.to_tree(),
+            "means": self.means.to_tree(),
+            "span": [self.span.blocks, self.span.reason],
             "rows": self.rows,
             "labelled": self.labelled,
             "loss_units": self.loss_units,
             "mismatched": self.mismatched,
             "withheld": list(self.withheld),
-            "log_m": {group.name: self.log_m[group] for group in sorted(self.log_m)},
+            "sampled": self.sampled.to_tree(),
+            "segments": self.segments.to_tree(),
+            "m": {group.name: self.m[group] for group in sorted(self.m)},
         }
 
     @classmethod
@@ -193,10 +308,15 @@ class Stable:
             tree["judged_ns"],
             yardstick,
             Window.from_tree(tree["window"]),
+            Stretch.from_tree(tree["stretch"]),
+            BlockMeans.from_tree(tree["means"]),
+            Span(*tree["span"]),
             tree["rows"],
             tree["labelled"],
             tree["loss_units"],
             tree["mismatched"],
             tuple(tree.get("withheld", ())),
-            {Group[name]: values for name, values in tree["log_m"].items()},
+            yardstick.stored_rows(tree["sampled"]),
+            Window.from_tree(tree["segments"]),
+            {Group[name]: values for name, values in tree["m"].items()},
         )

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eventlog.settings import KafkaSettings
+from monitor.core.settings import CoreSettings
 from monitor.kafka.group_monitor import GroupMonitor, Place
 from monitor.kafka.membership import Member
 from monitor.kafka.shared_ids import SharedIds
@@ -16,12 +17,12 @@ from monitor.settings import MonitorSettings
 if TYPE_CHECKING:
     from monitor.__main__ import World
 
+PARTITIONS = "partitions"  # folder of one folder per partition
+
 
 def open_group_monitor(world: "World") -> GroupMonitor:
     settings = world.settings
     kafka = KafkaSettings(**world.document["kafka"])
-    # Rows come by way of shippers, whose ways differ.
-    lateness_s = max(settings.lateness_s, settings.shipping_s)
     ids = SharedIds(world.state_dir)
     ids.known  # noqa: B018 - says at the start when there are no keys
     return GroupMonitor(
@@ -29,15 +30,21 @@ def open_group_monitor(world: "World") -> GroupMonitor:
             world.document["bootstrap"],
             kafka,
             member(settings, kafka, world.state_dir),
-            world.home / "partitions",
+            world.home / PARTITIONS,
             settings.handover_s,
         ),
-        core_settings(replace(settings, lateness_s=lateness_s)),
+        shared_settings(settings),
         ids,
         world.source,
         world.automate,
         world.published,
     )
+
+
+def shared_settings(settings: MonitorSettings) -> CoreSettings:
+    """Rows come by way of shippers, whose ways differ."""
+    lateness_s = max(settings.lateness_s, settings.shipping_s)
+    return core_settings(replace(settings, lateness_s=lateness_s))
 
 
 def member(settings: MonitorSettings, kafka: KafkaSettings, state_dir: Path) -> Member:

@@ -24,7 +24,7 @@ from eventlog.kafka.log import KafkaLog
 from eventlog.kafka.topics import Topics
 from eventlog.settings import KafkaSettings
 from monitor.action_store import ACTIONS_FILE, ActionStore
-from monitor.automation import Automation, Mandate
+from monitor.automation import Automation
 from monitor.core.settings import CoreSettings
 from monitor.database import StoreDamaged
 from monitor.kafka.dead_letters import DeadLetters
@@ -32,6 +32,7 @@ from monitor.kafka.handover_topic import HandoverTopic
 from monitor.kafka.membership import COMMIT_S, Member, Membership
 from monitor.kafka.ownership import Ownership
 from monitor.kafka.shared_ids import SharedIds
+from monitor.mandate import Mandate
 from monitor.published import Document, Published, Snapshot
 from monitor.service import IDLE_S, PUBLISH_S
 from monitor.task import Parts, Task, open_parts, open_store

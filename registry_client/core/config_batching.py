@@ -10,6 +10,7 @@ from registry_client.core.pbtxt import Field
 BATCH_MAX = 1 << 20
 QUEUE_DELAY_US_MAX = 60_000_000  # a minute: beyond it the deadline of any request
 TIMEOUT_US_MAX = 86_400_000_000  # a day
+LEVELS_MAX = 100
 QUEUE_SIZE_MAX = (1 << 32) - 1
 
 # What a `dynamic_batching` sets, and so what another one replaces.
@@ -19,6 +20,10 @@ BATCHING_KEYS = (
     "max_queue_size",
     "default_timeout_us",
     "allow_timeout_override",
+    "timeout_action",
+    "preserve_ordering",
+    "priority_levels",
+    "default_priority_level",
 )
 
 
@@ -31,6 +36,10 @@ class Batching:
     max_queue_size: int = 0
     default_timeout_us: int = 0
     allow_timeout_override: bool = False
+    timeout_delays: bool = False
+    preserve_ordering: bool = False
+    priority_levels: int = 0
+    default_priority_level: int = 0
 
     def serving(self) -> dict[str, object]:
         """The manifest's settings; the delay always, so that the message leaves a trace."""
@@ -43,35 +52,53 @@ class Batching:
             settings["default_timeout_us"] = self.default_timeout_us
         if self.allow_timeout_override:
             settings["allow_timeout_override"] = True
+        if self.timeout_delays:
+            settings["timeout_action"] = "DELAY"
+        if self.preserve_ordering:
+            settings["preserve_ordering"] = True
+        if self.priority_levels:
+            settings["priority_levels"] = self.priority_levels
+            settings["default_priority_level"] = self.default_priority_level
         return settings
 
 
 def read_batching(item: Field, notes: Notes) -> Batching:
     """Raises: Invalid."""
     batching = Batching()
-    preferred: list[Field] = []
+    preferred: list[int] = []
+    last = item
     for part in message(item).fields:
         if part.name == "preferred_batch_size":
-            preferred.append(part)
+            preferred.append(integer(part, 1, BATCH_MAX))
         elif part.name == "max_queue_delay_microseconds":
             batching.queue_delay_us = integer(part, 0, QUEUE_DELAY_US_MAX)
         elif part.name == "default_queue_policy":
             _read_queue_policy(batching, part, notes)
+        elif part.name == "preserve_ordering":
+            batching.preserve_ordering = truth(part)
+        elif part.name == "priority_levels":
+            last, batching.priority_levels = part, integer(part, 0, LEVELS_MAX)
+        elif part.name == "default_priority_level":
+            last, batching.default_priority_level = part, integer(part, 0, LEVELS_MAX)
         else:
             notes.unsupported(part, f"dynamic_batching.{part.name}")
-    sizes = [integer(part, 1, BATCH_MAX) for part in preferred]
-    batching.preferred_batch_sizes = tuple(sorted(set(sizes)))
-    if preferred and not batching.queue_delay_us and not notes.strict:
-        notes.ineffective(
-            preferred[0],
-            "'dynamic_batching.preferred_batch_size' has no effect without a "
-            "max_queue_delay_microseconds: a batch is whatever waits",
-        )
+    batching.preferred_batch_sizes = tuple(sorted(set(preferred)))
+    _check_priorities(batching, last)
     return batching
 
 
+def _check_priorities(batching: Batching, item: Field) -> None:
+    """Raises: Invalid where Triton would not load the model either."""
+    levels = batching.priority_levels
+    if not levels and batching.default_priority_level:
+        raise wrong(item, "left out without priority_levels")
+    if levels and not 1 <= batching.default_priority_level <= levels:
+        raise wrong(item, f"with a default_priority_level from 1 to {levels}")
+    if levels > 1 and batching.preserve_ordering:
+        raise wrong(item, "at most 1 with preserve_ordering")
+
+
 def _read_queue_policy(batching: Batching, item: Field, notes: Notes) -> None:
-    delays: Field | None = None
     for part in message(item).fields:
         if part.name == "max_queue_size":
             batching.max_queue_size = integer(part, 0, QUEUE_SIZE_MAX)
@@ -83,17 +110,9 @@ def _read_queue_policy(batching: Batching, item: Field, notes: Notes) -> None:
             action = constant(part)
             if action not in {"REJECT", "DELAY"}:
                 raise wrong(part, "REJECT or DELAY")
-            delays = part if action == "DELAY" else None
+            batching.timeout_delays = action == "DELAY"
         else:
             notes.unsupported(part, f"dynamic_batching.default_queue_policy.{part.name}")
-    if delays is not None:
-        # Rejecting what its owner wanted served late would be worse than neither.
-        batching.default_timeout_us = 0
-        notes.ineffective(
-            delays,
-            "'dynamic_batching.default_queue_policy.timeout_action' DELAY is not supported: "
-            "requests keep their place, and default_timeout_microseconds has no effect",
-        )
 
 
 def check_preferred(sizes: Sequence[int], max_batch_size: int | None) -> None:

@@ -22,7 +22,6 @@ _DEFAULTS = frozenset({*_FALSE, "FORMAT_NONE"})
 # Messages that change nothing by being there, as `sequence_batching { }` does.
 _PLAIN_MESSAGES = frozenset(
     {
-        "parameters",
         "cc_model_filenames",
         "metric_tags",
         "model_transaction_policy",
@@ -40,15 +39,13 @@ class Notes:
 
     def unsupported(self, item: Field, path: str) -> None:
         """Raises: Invalid if strict."""
-        if not _says_nothing(item):
-            self.ineffective(item, f"{path!r} is not supported and has no effect")
-
-    def ineffective(self, item: Field, sentence: str) -> None:
-        """Raises: Invalid if strict."""
+        if _says_nothing(item):
+            return
+        sentence = f"{place(item)}: {path!r} is not supported and has no effect"
         if self.strict:
-            raise Invalid(f"{place(item)}: {sentence}")
+            raise Invalid(sentence)
         if len(self.warnings) < WARNINGS_MAX:
-            self.warnings.append(f"{place(item)}: {sentence}")
+            self.warnings.append(sentence)
 
 
 def _says_nothing(item: Field) -> bool:

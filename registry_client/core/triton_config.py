@@ -26,6 +26,7 @@ from registry_client.core.config_fields import (
     wrong,
 )
 from registry_client.core.config_json import parse_config_json
+from registry_client.core.config_padding import Padding, read_parameters
 from registry_client.core.config_warmup import SAMPLES_MAX, read_warmup
 from registry_client.core.errors import Invalid
 from registry_client.core.names import check_version, shown
@@ -75,6 +76,8 @@ class TritonConfig:
     given_version_policy: VersionPolicy | None = None
     instances: int | None = None
     warmup: list[dict[str, Any]] = field(default_factory=list)
+    parameters: list[Field] = field(default_factory=list)
+    padding: Padding | None = None
 
     @property
     def warnings(self) -> list[str]:
@@ -101,6 +104,8 @@ class TritonConfig:
             settings["version_policy"] = self.given_version_policy.to_json()
         if self.warmup:
             settings["warmup"] = self.warmup
+        if self.padding is not None:
+            settings["padding"] = self.padding.serving()
         return settings
 
     def with_batch(self, specs: list[TensorSpec]) -> tuple[TensorSpec, ...]:
@@ -129,6 +134,8 @@ def _read(tree: Message, config: TritonConfig) -> TritonConfig:
             reader(config, item)
     if config.batching is not None:
         check_preferred(config.batching.preferred_batch_sizes, config.max_batch_size)
+    if config.parameters:
+        config.padding = read_parameters(config.parameters, config.notes)
     return config
 
 
@@ -206,12 +213,6 @@ def _read_instance_group(config: TritonConfig, item: Field) -> None:
         if part.name == "count":
             count = integer(part, 1, INSTANCES_MAX)
             config.instances = (config.instances or 0) + count
-            if count > 1 and not config.notes.strict:
-                config.notes.ineffective(
-                    part,
-                    "'instance_group.count' has no effect: every worker process holds one "
-                    "instance, and gateway.workers says how many there are",
-                )
         elif part.name == "kind" and constant(part) in _SERVED_KINDS:
             continue
         elif part.name != "name":
@@ -222,6 +223,10 @@ def _read_model_warmup(config: TritonConfig, item: Field) -> None:
     if len(config.warmup) >= SAMPLES_MAX:
         raise wrong(item, f"given at most {SAMPLES_MAX} times")
     config.warmup.append(read_warmup(item, config.notes))
+
+
+def _read_parameters(config: TritonConfig, item: Field) -> None:
+    config.parameters.append(item)
 
 
 _READERS: dict[str, Callable[[TritonConfig, Field], None]] = {
@@ -236,4 +241,5 @@ _READERS: dict[str, Callable[[TritonConfig, Field], None]] = {
     "version_policy": _read_version_policy,
     "instance_group": _read_instance_group,
     "model_warmup": _read_model_warmup,
+    "parameters": _read_parameters,
 }

@@ -10,6 +10,10 @@ JSON_BYTES_FACTOR = 24  # measured worst case: an array of empty arrays, decoded
 RAW_BYTES_FACTOR = 2  # what was received, and the copy in a batch
 MESSAGE_RAW_FACTOR = 3  # a gRPC message, its tensors if they were parsed, and the copy in a batch
 MESSAGE_OVERHEAD_BYTES = 64 * 1024  # names, shapes and parameters beside a message's tensors
+# One version's queue may hold so many times the rows that are left to everybody: alone four
+# fifths of the budget, and of two that are flooded four ninths each. So there is always
+# room for a version that asks for little, and no version needs a quota.
+QUEUE_TO_FREE = 4
 _GRPC_BYTES_MAX = 2**31 - 1  # what grpcio can be told, and protobuf can read
 
 
@@ -42,6 +46,11 @@ class Admission:
         self.rows = 0
         self.bytes = 0
 
+    @property
+    def rows_max(self) -> int:
+        """The budget of rows."""
+        return self._rows_max
+
     def hold_bytes(self, size: int) -> None:
         """Take `size` bytes of the budget. Raises: Overloaded."""
         if self.bytes + size > self.bytes_max:
@@ -55,12 +64,22 @@ class Admission:
         self.bytes -= size
         assert self.bytes >= 0, "more bytes freed than held"
 
-    def hold_rows(self, rows: int) -> None:
-        """Take `rows` of the budget. Raises: Overloaded."""
-        if self.rows + rows > self._rows_max and self.rows:
+    def hold_rows(self, rows: int, queued: int = 0, share: float = 1.0) -> None:
+        """Take `rows` of the budget.
+
+        queued: rows that wait for the same version. share: of the budget, that requests
+        of this priority may fill.
+        Raises: Overloaded.
+        """
+        if self.rows + rows > self._rows_max * share and self.rows:
             raise Overloaded(
-                f"Exceeds maximum queue size: {self._rows_max} rows in flight are allowed, "
-                f"{self.rows} are held, {rows} more asked for"
+                f"Exceeds maximum queue size: {int(self._rows_max * share)} rows in flight are "
+                f"allowed, {self.rows} are held, {rows} more asked for"
+            )
+        if queued and queued + rows > QUEUE_TO_FREE * (self._rows_max - self.rows):
+            raise Overloaded(
+                f"Exceeds maximum queue size: {queued} rows wait for this version, and the "
+                f"{self._rows_max - self.rows} that are left are kept for others"
             )
         self.rows += rows
 

@@ -50,8 +50,10 @@ def merge_override(model: str, settings: Mapping[str, Any], override_json: str) 
         merged = dict(settings)
         if config.batching is not None:
             merged |= dict.fromkeys(BATCHING_KEYS)
-        merged |= config.serving()
-        merged.pop("instance_count", None)  # the number of workers says it
+        if config.parameters:
+            merged["padding"] = None
+        # Of all workers together, in what a client was told: not what a version is set to.
+        merged |= config.serving() | {"instance_count": settings.get("instance_count")}
         if merged.get("max_batch_size"):  # of no matter to a version that does not batch
             check_preferred(merged.get("preferred_batch_sizes") or (), merged["max_batch_size"])
     except RegistryError as exc:

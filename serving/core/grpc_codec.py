@@ -37,7 +37,6 @@ from serving.core.signature import (
 )
 
 _HEADS_MAX = 1024
-SPLIT_BYTES_MIN = 16 * 1024  # below, the parser's copies take less time than finding the tensors
 
 _CONTENTS: Mapping[Datatype, str] = {
     Datatype.BOOL: "bool_contents",
@@ -59,26 +58,33 @@ class GrpcRequest:
     """A parsed message, not yet bound to a version's signature."""
 
     __slots__ = (
-        "_message",
-        "_raw",
         "_raw_factor",
         "envelope",
+        "head_bytes",
+        "message",
         "model",
+        "raw",
         "shared_bytes",
         "version",
     )
 
-    def __init__(self, data: bytes, split_bytes_min: int = SPLIT_BYTES_MIN) -> None:
-        """Parse. Raises: InvalidRequest."""
-        split = split_raw(data) if len(data) >= split_bytes_min else None
-        self._raw: Sequence[Blob]
+    def __init__(self, data: bytes, *, in_place: bool = True) -> None:
+        """Parse. in_place: raw tensors become views of `data`, where that can be done.
+
+        Raises: InvalidRequest.
+        """
+        split = split_raw(data) if in_place else None
+        self.raw: Sequence[Blob]
+        self.head_bytes = 0  # before raw tensors behind which there is nothing; 0: unknown
         if split is not None and mostly_tensors(len(data) - len(split[0]), len(data)):
-            rest, self._raw = split
-            self._message = message = parse(pb.ModelInferRequest, rest)
+            rest, self.raw = split
+            # What stands behind a tensor begins with another tag than the tensor does.
+            self.head_bytes = len(rest) if data.startswith(rest) else 0
+            self.message = message = parse(pb.ModelInferRequest, rest)
             self._raw_factor = RAW_BYTES_FACTOR
         else:
-            self._message = message = parse(pb.ModelInferRequest, data)
-            self._raw = list(message.raw_input_contents)  # each look would copy again
+            self.message = message = parse(pb.ModelInferRequest, data)
+            self.raw = list(message.raw_input_contents)  # each look would copy again
             self._raw_factor = MESSAGE_RAW_FACTOR
         self.shared_bytes = 0
         self.model: str = message.model_name
@@ -91,17 +97,17 @@ class GrpcRequest:
 
     def cost(self, message_bytes: int, body_bytes_max: int) -> int:
         """Memory that the message may take until it is answered, in bytes."""
-        raw_bytes = sum(map(len, self._raw))
+        raw_bytes = sum(map(len, self.raw))
         return message_cost(message_bytes, raw_bytes, self._raw_factor, body_bytes_max)
 
     def wanted(
         self, signature: Signature, find: FindRegion = no_region
     ) -> tuple[WantedOutput, ...]:
         """Raises: InvalidRequest, Unsupported."""
-        if not self._message.outputs:
+        if not self.message.outputs:
             return ()
         # One more than there are has a name that is wrong, or there twice.
-        asked = self._message.outputs[: len(signature.outputs) + 1]
+        asked = self.message.outputs[: len(signature.outputs) + 1]
         entries = [
             {"name": output.name, "parameters": _plain(output.parameters)} for output in asked
         ]
@@ -111,20 +117,20 @@ class GrpcRequest:
         self, signature: Signature, tensors_max: int, find: FindRegion = no_region
     ) -> list[Array]:
         """The inputs in the signature's order. Raises: InvalidRequest, Unsupported."""
-        message = self._message
+        message = self.message
         if len(message.inputs) > tensors_max:
             raise InvalidRequest(
                 f"a request has at most {tensors_max} inputs, got {len(message.inputs)} for model "
                 f"'{signature.model}'"
             )
         places = [_place(tensor, find) for tensor in message.inputs]
-        raw = iter(self._raw) if self._raw else None
+        raw = iter(self.raw) if self.raw else None
         in_message = places.count(None)
-        if self._raw and len(self._raw) != in_message:
+        if self.raw and len(self.raw) != in_message:
             rest = " that is not in shared memory" if in_message < len(places) else ""
             raise InvalidRequest(
                 f"expected {in_message} raw_input_contents for model '{signature.model}', one "
-                f"per input{rest}, got {len(self._raw)}"
+                f"per input{rest}, got {len(self.raw)}"
             )
         arrays: list[Array | None] = [None] * len(signature.inputs)
         for tensor, place in zip(message.inputs, places, strict=True):

@@ -21,7 +21,7 @@ FIELDS_MAX = 256  # more are faster parsed than found
 def split_raw(data: bytes) -> tuple[bytes, list[memoryview]] | None:
     """The message without its `raw_input_contents`, and those as views of `data`, in order.
 
-    None if only the parser can tell what `data` is, or that it is nothing.
+    None if there are none, or only the parser can tell what `data` is, or that it is nothing.
     """
     view, size = memoryview(data), len(data)
     rest: list[memoryview] = []
@@ -56,4 +56,4 @@ def split_raw(data: bytes) -> tuple[bytes, list[memoryview]] | None:
             kept = stop
         at = stop
     rest.append(view[kept:])
-    return b"".join(rest), raw
+    return (b"".join(rest), raw) if raw else None

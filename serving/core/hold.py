@@ -17,7 +17,6 @@ class Held(Protocol):
     """A member of the queue, as far as it matters here."""
 
     rows: int
-    queued_ns: int
     deadline_ns: int
 
 
@@ -37,22 +36,24 @@ class Hold:
         sizes = frozenset(size for size in preferred if size <= rows_max) or frozenset({rows_max})
         return cls(delay_ns, sizes, max(sizes))
 
-    def settle(self, waiting: Iterable[Held], now_ns: int, margin_ns: int) -> tuple[int, int]:
-        """(how many of the oldest run now, else 0 and when to look again).
+    def settle(
+        self, waiting: Iterable[Held], now_ns: int, margin_ns: int, oldest_ns: int
+    ) -> tuple[int, int]:
+        """(how many of the first run now, else 0 and when to look again).
 
-        waiting:   one or more members that may share a batch, the oldest first.
+        waiting:   one or more members that may share a batch, the earliest deadline first.
+        oldest_ns: when the one of them that waits longest was queued.
         margin_ns: what must be left until a deadline when the run begins.
         EVERYBODY means as many as fit into a batch.
         """
-        rows = count = best = until_ns = 0
+        rows = count = best = 0
+        until_ns = oldest_ns + self.delay_ns
         for member in waiting:
             size = member.rows or 1  # or requests without rows could wait in any number
             if count and rows + size > self.largest:
                 best = best or count
                 break
             due_ns = member.deadline_ns - margin_ns
-            if not count:
-                until_ns = member.queued_ns + self.delay_ns
             until_ns = min(until_ns, due_ns)
             rows += size
             count += 1

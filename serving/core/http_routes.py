@@ -127,7 +127,7 @@ _NO_PREDICTION = (
     Answer(500, "the model failed on this request"),
     _UNSUPPORTED,
     _UNAVAILABLE,
-    Answer(504, "the deadline passed, or cannot be met"),
+    Answer(504, "the deadline passed"),
 )
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import orjson
 
 from serving.core.errors import InvalidRequest, Unsupported
-from serving.core.request import WantedOutput, wanted_outputs
+from serving.core.request import COMMON_PARAMETERS, Envelope, WantedOutput, wanted_outputs
 from serving.core.shared_memory import no_region
 from serving.core.signature import Signature, TensorSpec, check_tensor
 
@@ -24,6 +24,7 @@ TEMPLATES_MAX = 256
 FRAME_BYTES_MAX = 2048  # of either side; bounds what is kept and searched
 _DATA = b'"data":'
 _KEYS = frozenset(("name", "shape", "datatype", "data"))
+_TOP_KEYS = frozenset(("inputs", "outputs", "parameters"))
 
 
 class Binding:
@@ -46,11 +47,11 @@ class Binding:
 class Template:
     """The frame of a body: everything but the elements of its one input."""
 
-    __slots__ = ("_bound", "_document", "suffix")
+    __slots__ = ("_bound", "_document", "envelope", "suffix")
 
-    def __init__(self, document: Mapping[str, Any], suffix: bytes) -> None:
-        """document: with None in the place of the elements."""
-        self._document = document
+    def __init__(self, document: Mapping[str, Any], suffix: bytes, envelope: Envelope) -> None:
+        """document: with None in the place of the elements. envelope: what it says besides."""
+        self._document, self.envelope = document, envelope
         self.suffix = suffix
         self._bound: Binding | None = None
 
@@ -95,7 +96,7 @@ class Templates:
             return None
         return (template, data) if type(data) is list else None
 
-    def learn(self, body: bytes, document: Mapping[str, Any]) -> None:
+    def learn(self, body: bytes, document: Mapping[str, Any], envelope: Envelope) -> None:
         """Make a template of a body and what it was parsed to, if one can be made."""
         if not _is_simple(document):
             return
@@ -112,13 +113,15 @@ class Templates:
             return
         if len(self._known) >= TEMPLATES_MAX:
             self._known.clear()
-        self._known[prefix] = Template(frame, suffix)
+        self._known[prefix] = Template(frame, suffix, envelope)
 
 
 def _is_simple(document: Mapping[str, Any]) -> bool:
     """One input with elements, and nothing that is another one in every request."""
     inputs = document.get("inputs")
-    if type(inputs) is not list or len(inputs) != 1 or not document.keys() <= {"inputs", "outputs"}:
+    if type(inputs) is not list or len(inputs) != 1 or not document.keys() <= _TOP_KEYS:
+        return False
+    if not (document.get("parameters") or {}).keys() <= COMMON_PARAMETERS:
         return False
     return type(inputs[0]) is dict and inputs[0].keys() == _KEYS
 

@@ -6,13 +6,14 @@ It says what is in force, not what a file asked for. Source: Triton's model
 configuration extension.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from google.protobuf import json_format
 
 from protos import model_config_pb2 as pb
 from serving.core.datatypes import Datatype
+from serving.core.padding import PaddingSettings
 from serving.core.queue_settings import QueueSettings
 from serving.core.signature import Signature, TensorSpec
 
@@ -24,11 +25,14 @@ MODEL_FILENAME = "model.onnx"
 def config_document(
     signature: Signature, settings: Mapping[str, Any], instances: int
 ) -> dict[str, Any]:
-    """settings: the version's settings document. instances: sessions of it, on all workers.
+    """settings: the version's settings document. instances: sessions of it, on all workers,
+    each of which runs as many batches at a time as the settings say.
 
-    Raises: TypeError or ValueError for settings of another form.
+    Raises: KeyError, TypeError or ValueError for settings of another form.
     """
     batches = signature.max_batch_size > 0
+    queue = QueueSettings.from_settings(settings)
+    count = instances * queue.instances
     document: dict[str, Any] = {
         "name": signature.model,
         "platform": PLATFORM,
@@ -38,15 +42,15 @@ def config_document(
         "input": [_input(spec, batches) for spec in signature.inputs],
         "output": [_output(spec, batches) for spec in signature.outputs],
         "instance_group": [
-            {"name": signature.model, "kind": "KIND_CPU", "count": instances, "gpus": []}
+            {"name": signature.model, "kind": "KIND_CPU", "count": count, "gpus": []}
         ],
         "default_model_filename": settings.get("model_filename") or MODEL_FILENAME,
-        "parameters": {},
+        "parameters": _parameters(PaddingSettings.from_settings(settings)),
         "model_warmup": [_sample(sample) for sample in settings.get("warmup") or ()],
         "model_transaction_policy": {"decoupled": False},
     }
     if batches:
-        document["dynamic_batching"] = _batching(QueueSettings.from_settings(settings))
+        document["dynamic_batching"] = _batching(queue)
     return document
 
 
@@ -63,6 +67,11 @@ def data_type(datatype: Datatype) -> str:
 def config_dims(spec: TensorSpec, *, batches: bool) -> list[int]:
     """A shape as configurations write it: without the batch dimension."""
     return list(spec.shape[1:] if batches else spec.shape)
+
+
+def _parameters(padding: PaddingSettings | None) -> dict[str, Any]:
+    given = {} if padding is None else padding.parameters()
+    return {name: {"string_value": value} for name, value in given.items()}
 
 
 def _input(spec: TensorSpec, batches: bool) -> dict[str, Any]:
@@ -88,13 +97,14 @@ def _output(spec: TensorSpec, batches: bool) -> dict[str, Any]:
 
 
 def _batching(queue: QueueSettings) -> dict[str, Any]:
-    preferred: Sequence[int] = queue.preferred_sizes if queue.delay_us else ()
     return {
-        "preferred_batch_size": list(preferred),
+        "preferred_batch_size": list(queue.preferred_sizes),
         "max_queue_delay_microseconds": queue.delay_us,
-        "preserve_ordering": False,
+        "preserve_ordering": queue.preserve_ordering,
+        "priority_levels": queue.priority_levels,
+        "default_priority_level": queue.default_priority_level,
         "default_queue_policy": {
-            "timeout_action": "REJECT",
+            "timeout_action": "DELAY" if queue.timeout_delays else "REJECT",
             "default_timeout_microseconds": queue.default_timeout_us,
             "allow_timeout_override": queue.allow_timeout_override,
             "max_queue_size": queue.max_queue_size,

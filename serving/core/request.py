@@ -38,9 +38,23 @@ class Envelope:
     routing_key: str = ""
     binary_outputs: bool = False
     details: bool = False
+    priority: int = 0  # 0: none; 1 is the highest
+
+    def named(self, id: str) -> "Envelope":
+        """It under another id."""
+        return Envelope(  # `replace` takes twice as long
+            id,
+            self.timeout_ns,
+            self.routing_key,
+            self.binary_outputs,
+            self.details,
+            self.priority,
+        )
 
 
 PLAIN = Envelope()
+# Parameters whose values many requests share: they may belong to what is remembered.
+COMMON_PARAMETERS = frozenset(("timeout", "priority"))
 # Asks for an empty last reply of models that may give several; ours give one each.
 _GRPC_RESERVED = frozenset({"triton_enable_empty_final_response"})
 
@@ -67,6 +81,7 @@ def read_envelope(id: object, parameters: object, *, reserved_allowed: bool) -> 
         routing_key=_routing_key(parameters),
         binary_outputs=_boolean(parameters, "binary_data_output"),
         details=_boolean(parameters, "driftgate_details"),
+        priority=_integer(parameters, "priority"),
     )
 
 

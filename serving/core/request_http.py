@@ -1,5 +1,6 @@
 """An HTTP infer body: JSON, JSON with binary tensors, or one raw tensor."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -29,7 +30,22 @@ from serving.core.signature import (
 )
 
 _NO_BLOB = memoryview(b"")
+# A quote before a colon ends a key, so this is one; strings have theirs escaped.
+_TIMEOUT = re.compile(rb'(?<!\\)"timeout"\s*:\s*([0-9]{1,16})[,}\s]')
+_TIMEOUT_WITHIN = 16 * 1024  # of a body; what stands further back is read with the rest
 RAW_ENVELOPE = Envelope(binary_outputs=True)
+
+
+def peek_timeout_us(data: bytes, start: int) -> int:
+    """The timeout that a JSON body from `start` on asks for, without parsing it.
+
+    0 if there is none, or none that is beyond doubt. In microseconds.
+    """
+    end = start + _TIMEOUT_WITHIN
+    found = _TIMEOUT.search(data, start, end)
+    if found is None or _TIMEOUT.search(data, found.end(), end):
+        return 0
+    return int(found[1])
 
 
 class HttpRequest:
@@ -66,11 +82,11 @@ class HttpRequest:
             if matched is not None:
                 self._template, self._data = matched
                 self._source = text, depth_max
-                self.envelope = PLAIN
+                self.envelope = self._template.envelope
                 return
         self._parse(text, depth_max)
         if templates is not None and self._document is not None:
-            templates.learn(text, self._document)
+            templates.learn(text, self._document, self.envelope)
 
     def _parse_binary(self, text: bytes, depth_max: int, forms: BinaryForms | None) -> None:
         form = None if forms is None else forms.match(text)

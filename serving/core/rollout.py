@@ -46,7 +46,10 @@ _ALLOWED: Mapping[Origin, frozenset[Verb]] = {
     Origin.CLI: frozenset(Verb) - {Verb.IMPORT},
     Origin.HTTP: frozenset(Verb) - {Verb.IMPORT},
     Origin.MONITOR: frozenset(
-        {Verb.START, Verb.ADVANCE, Verb.PAUSE, Verb.ABORT, Verb.ROLLBACK, Verb.FREEZE, Verb.NOTE}
+        {
+            *(Verb.START, Verb.ADVANCE, Verb.PAUSE, Verb.ABORT, Verb.ROLLBACK, Verb.UNDO),
+            *(Verb.FREEZE, Verb.NOTE),
+        }
     ),
     Origin.ALIAS: frozenset({Verb.ADOPT, Verb.START, Verb.ABORT, Verb.NOTE}),
     Origin.SUPERVISOR: frozenset({Verb.ADOPT, Verb.ABORT, Verb.ROLLBACK, Verb.NOTE, Verb.IMPORT}),
@@ -121,10 +124,25 @@ def _check_automation(deployment: Deployment, command: Command) -> None:
         raise RefuseCommand(
             Refusal.HELD, f"{command.model} is held by an operator for another {left_s:.0f} s"
         )
+    if command.verb is Verb.UNDO and not _is_own_rollback(deployment, command):
+        raise RefuseCommand(
+            Refusal.INAPPLICABLE,
+            f"the last change of {command.model} is not the monitor's rollback of "
+            f"{command.rollout or 'a rollout that is named'}",
+        )
     if command.verb in _JUDGING and command.rollout != deployment.serving.rollout:
         raise RefuseCommand(
             Refusal.INAPPLICABLE, f"the rollout that was judged ({command.rollout}) is over"
         )
+
+
+def _is_own_rollback(deployment: Deployment, command: Command) -> bool:
+    """Whether the monitor, as this command's actor, took away the rollout that it names."""
+    if len(deployment.history) < 2 or not command.rollout:
+        return False
+    before, last = deployment.history[-2:]
+    is_own = (last.verb, last.actor) == (Verb.ROLLBACK, command.actor)
+    return is_own and before.serving.rollout == command.rollout
 
 
 def _heard(deployment: Deployment, command: Command) -> Deployment:

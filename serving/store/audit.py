@@ -15,6 +15,7 @@ from typing import Any
 
 from serving.core.audit_chain import GENESIS, AuditEntry, Head, entry_after, verify
 from serving.store.files import (
+    UNREADABLE,
     DamagedError,
     StoreError,
     open_database,
@@ -57,7 +58,7 @@ class AuditLog:
             self._head = self._last()
             self._check_head()
             self._sequence = self._last_sequence()
-        except (DamagedError, sqlite3.DatabaseError) as error:
+        except (DamagedError, *UNREADABLE) as error:
             raise_if_passing(self._path, error)
             self._begin_again(now_ns, error)
 
@@ -201,7 +202,7 @@ def verify_audit(folder: Path) -> tuple[int, list[str]]:
         with contextlib.closing(connection):
             rows = connection.execute(f"SELECT {_COLUMNS} FROM entries ORDER BY sequence")  # noqa: S608
             entries = [AuditEntry(*row) for row in rows]
-    except sqlite3.DatabaseError as error:
+    except UNREADABLE as error:
         return 0, [f"audit.db cannot be read: {error}"]
     lost = _lost_head(folder / "audit.head", len(entries))
     return len(entries), [*verify(entries, kept), *([lost] if lost else [])]

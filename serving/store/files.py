@@ -34,6 +34,10 @@ _PASSING = frozenset(
     }
 )
 
+# What sqlite3 raises of a damaged file: it cannot word an error that quotes a schema whose
+# bytes are no text any more.
+UNREADABLE = (sqlite3.DatabaseError, UnicodeDecodeError)
+
 
 def raise_if_passing(path: Path, error: Exception) -> None:
     """Keep a good file from being taken for a damaged one.
@@ -77,7 +81,7 @@ def open_database(path: Path, schema: str) -> sqlite3.Connection:
         if not fresh:
             _check(connection)
         connection.executescript(schema)
-    except sqlite3.DatabaseError as error:
+    except UNREADABLE as error:
         connection.close()
         raise_if_passing(path, error)
         raise DamagedError(str(error)) from error

@@ -63,6 +63,7 @@ class AdminGateway(Protocol):
     async def apply(self, command: pb.Command, *, dry_run: bool, wait_s: float) -> Answer: ...
     def status(self) -> Mapping[str, Any]: ...
     def deployment(self, model: str) -> Mapping[str, Any] | None: ...
+    async def batching(self, model: str) -> Mapping[str, Any] | None: ...
     def audit(self, model: str, after: int, limit: int) -> Mapping[str, Any]: ...
     async def verify_audit(self) -> Mapping[str, Any]: ...
     async def ledger(self) -> Mapping[str, Any]: ...
@@ -90,8 +91,14 @@ async def _status(gateway: AdminGateway, _: Request) -> Answer:
 
 
 async def _deployment(gateway: AdminGateway, request: Request) -> Answer:
-    model = request.path_params["model"]
-    document = gateway.deployment(model)
+    return _of_model(gateway.deployment(request.path_params["model"]))
+
+
+async def _batching(gateway: AdminGateway, request: Request) -> Answer:
+    return _of_model(await gateway.batching(request.path_params["model"]))
+
+
+def _of_model(document: Mapping[str, Any] | None) -> Answer:
     if document is None:
         return Answer(404, {"error": "there is no deployment of that model"})
     return Answer(200, document)
@@ -126,6 +133,7 @@ async def _ledger(gateway: AdminGateway, _: Request) -> Answer:
 ROUTES = (
     AdminRoute("GET", "/v1/status", Access.OPERATOR, _status),
     AdminRoute("GET", "/v1/models/{model}", Access.OPERATOR, _deployment),
+    AdminRoute("GET", "/v1/models/{model}/batching", Access.OPERATOR, _batching),
     AdminRoute("POST", "/v1/commands", Access.OPERATOR, _command),
     AdminRoute("GET", "/v1/audit", Access.OPERATOR, _audit),
     AdminRoute("GET", "/v1/audit/verify", Access.OPERATOR, _verify_audit),

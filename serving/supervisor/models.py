@@ -39,8 +39,10 @@ SERVING_KEYS = (
     "log_mode",
     "sample_rate",
     *BATCHING_KEYS,
+    "instance_count",
     "version_policy",
     "warmup",
+    "padding",
 )
 _CHUNK_BYTES = 1024 * 1024
 

@@ -33,6 +33,7 @@ from serving.store.desired_state import OutcomeUnknownError
 from serving.supervisor.admin import Answer, to_document
 from serving.supervisor.books import Books
 from serving.supervisor.control import Control
+from serving.supervisor.explain import Explainer
 from serving.supervisor.fleet import Fleet
 from serving.supervisor.registry import RegistryFollower
 from serving.supervisor.shared_control import SharedControl
@@ -54,10 +55,11 @@ class Gateway:
         shipper: ShipperWatch,
         steps: tuple[int, ...],
         grpc_engine: str,
+        explainer: Explainer,
         shared: SharedControl | None = None,
     ) -> None:
         """shared: where control is shared with other gateways."""
-        self._grpc_engine = grpc_engine
+        self._grpc_engine, self._explainer = grpc_engine, explainer
         self._control, self._registry, self._fleet = control, registry, fleet
         self._books, self._shipper, self._steps = books, shipper, steps
         self._shared = shared
@@ -189,6 +191,10 @@ class Gateway:
     def deployment(self, model: str) -> Mapping[str, Any] | None:
         deployment = self._control.store.deployments.get(model)
         return to_document(deployment_to_proto(deployment)) if deployment else None
+
+    async def batching(self, model: str) -> Mapping[str, Any] | None:
+        deployment = self._control.store.deployments.get(model)
+        return await self._explainer.explain(deployment) if deployment else None
 
     def audit(self, model: str, after: int, limit: int) -> Mapping[str, Any]:
         entries = [

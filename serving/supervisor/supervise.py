@@ -35,6 +35,7 @@ from serving.supervisor.client_methods import EXPLICIT, client_methods
 from serving.supervisor.config import SupervisorConfig, config_from_json, memory_file
 from serving.supervisor.control import Control
 from serving.supervisor.desk import ClientDesk
+from serving.supervisor.explain import Explainer
 from serving.supervisor.fleet import Fleet
 from serving.supervisor.listener import serve_http
 from serving.supervisor.metrics_server import DeadTotals, collect, metrics_app
@@ -46,7 +47,7 @@ from serving.supervisor.say import say
 from serving.supervisor.shared_control import SharedControl, SharedSettings
 from serving.supervisor.shared_memory import SharedMemory
 from serving.supervisor.shipping import ShipperWatch
-from serving.supervisor.signals import HEEDED, heed, hold_back
+from serving.supervisor.signals import Told, hold_back
 from serving.supervisor.sockets import (
     NOT_NOW,
     Sockets,
@@ -100,6 +101,7 @@ class Supervisor:
         self._fleet = Fleet(config, self._books, self._dead, worker_argv, self._heard, self._engine)
         self._control.bind(self._fleet)
         self._shipper = ShipperWatch(config.run_dir, expected=bool(config.log.kafka))
+        self._explainer = Explainer(lambda: self._control.serving_workers, self._counted)
         self._gateway = Gateway(
             self._control,
             self._registry,
@@ -108,6 +110,7 @@ class Supervisor:
             self._shipper,
             gateway.rollout_steps,
             str(self._engine),
+            self._explainer,
             self._shared,
         )
         self._memory = SharedMemory(
@@ -118,7 +121,7 @@ class Supervisor:
                 self._control, self._registry, self._counted, self._memory, gateway.compat
             )
         )
-        self._stop: asyncio.Future[signal.Signals] = asyncio.get_running_loop().create_future()
+        self._told = Told()
 
     async def open(self) -> Sockets:
         """Find what an earlier supervisor left, and open the ports. Raises: StartError."""
@@ -140,10 +143,7 @@ class Supervisor:
 
     async def run(self) -> signal.Signals:
         """Serve until a signal says otherwise; returns it. SIGHUP leaves everything running."""
-        loop = asyncio.get_running_loop()
-        for number in HEEDED:
-            loop.add_signal_handler(number, self._signalled, number)
-        heed()
+        self._told.heed()
         self._announce_files()
         tasks = [asyncio.create_task(work) for work in self._works()]
         self._fleet.start(self.sockets)
@@ -160,11 +160,15 @@ class Supervisor:
             await self._control.close()
             await self._bytes.close()
             self._store.close()
+        if reason is signal.SIGHUP:
+            await self._told.rest_passed_on()
         return reason
 
     def _heard(self, worker: Worker, kind: str, message: channel_pb2.FromWorker) -> None:
         if kind == "ask":
             self._desk.take(worker, message.ask)
+        elif kind == "explained":
+            self._explainer.heard(message.explained)
         elif kind == "regions_applied":
             self._memory.applied(worker, message.regions_applied.epoch)
         else:
@@ -179,21 +183,15 @@ class Supervisor:
         assert self._sockets is not None, "open() comes first"
         return self._sockets
 
-    def _signalled(self, number: signal.Signals) -> None:
-        if not self._stop.done():
-            if number is signal.SIGHUP:
-                hold_back()  # what comes from now on is for the program that follows
-            self._stop.set_result(number)
-
     async def _until_stopped(self, tasks: list[asyncio.Task[None]]) -> signal.Signals:
         """Wait for a signal; a part that ends on its own is a fault that ends us."""
-        watched: set[asyncio.Future[object]] = {self._stop, *tasks}  # type: ignore[arg-type]
+        watched: set[asyncio.Future[object]] = {self._told.first, *tasks}  # type: ignore[arg-type]
         await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
-        if not self._stop.done():
+        if not self._told.first.done():
             for task in tasks:
                 if task.done():
                     task.result()
-        return await self._stop
+        return await self._told.first
 
     def _works(self) -> list[Coroutine[Any, Any, None]]:
         gateway = self._config.gateway

@@ -38,6 +38,7 @@ from serving.worker.log import WorkerLog
 from serving.worker.metadata import Metadata
 from serving.worker.models import ModelShelf
 from serving.worker.reply_packer import ReplyPacker
+from serving.worker.run_threads import RunThreads
 from serving.worker.shared_memory import SharedRegions
 
 log = logging.getLogger("driftgate.serving")
@@ -65,13 +66,19 @@ class Worker:
         self._log = WorkerLog(config.state_dir, config.incarnation, config.log, self._slab)
         gate_metrics = GateMetrics(self._slab)
         self._regions = SharedRegions(enabled=config.shared_memory)
+        run_threads = RunThreads(loop)
         self._plane = DataPlane(
-            config.limits, gate_metrics, self._regions.find, wall_ns=self._log.writer.now_ns
+            config.limits,
+            gate_metrics,
+            self._regions.find,
+            threads=run_threads,
+            wall_ns=self._log.writer.now_ns,
         )
         self._shelf = ModelShelf(
             loop,
             self._plane,
             self._slab,
+            run_threads,
             self._log.journal,
             config.log,
             self._log.hash_key,

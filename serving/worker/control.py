@@ -88,6 +88,8 @@ class WorkerChannel:
                 applied = self._shelf.apply(message.set_routes)
                 await self._open()
                 await endpoint.send(applied)
+            elif kind == "explain":
+                await endpoint.send(self._shelf.explain(message.explain))
             elif kind == "set_regions":
                 await endpoint.send(self._regions.apply(message.set_regions, fds))
             elif kind == "answer":

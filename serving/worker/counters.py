@@ -5,7 +5,7 @@ from enum import Enum
 
 from serving import metrics as catalogue
 from serving.core.errors import Reason
-from serving.metrics import Gauge, MetricsSlab, Record
+from serving.metrics import Counter, Gauge, MetricsSlab, Record
 
 PROTOCOLS = ("http", "grpc")
 UNKNOWN = "unknown"  # a model or version that no registry has named
@@ -53,6 +53,7 @@ class VersionMetrics:
         self.cancelled = slab.counter(catalogue.CANCELLED, model)
         self._statistics = slab.record(catalogue.MODEL_STATISTICS, model, version)
         self._by_rows: dict[int, Record] = {}
+        self._elements: tuple[Counter, Counter] | None = None  # sent, padding
 
     def failed(self, protocol: str, code: int, took_ns: int) -> None:
         """Count a request that this version did not answer with a prediction."""
@@ -60,6 +61,17 @@ class VersionMetrics:
             catalogue.REQUESTS, self._model, self._version, protocol, str(code)
         ).inc()
         self._statistics.add(0, 0, 1, took_ns)
+
+    def padded(self, sent: int, padding: int) -> None:
+        """Count the elements of the inputs of one run of a model that may be padded."""
+        if self._elements is None:
+            sent_elements, padding_elements = [
+                self._slab.counter(catalogue.INPUT_ELEMENTS, self._model, self._version, kind)
+                for kind in ("sent", "padding")
+            ]
+            self._elements = sent_elements, padding_elements
+        self._elements[0].inc(sent)
+        self._elements[1].inc(padding)
 
     def executed(
         self, times: ExecutionTimes, rows: int, requests: int, success_ns: int, last_ms: int
@@ -102,10 +114,10 @@ class GateMetrics:
         """Open connections. Asked for by who counts them: zero would say that there are none."""
         return self._slab.gauge(catalogue.CONNECTIONS, protocol)
 
-    def refused(self, model: str, protocol: str, code: int, reason: Reason) -> None:
-        """Count a request refused before it was queued; `model` is a known one or UNKNOWN."""
-        self._slab.counter(catalogue.REQUESTS, model, UNKNOWN, protocol, str(code)).inc()
-        self._slab.counter(catalogue.REJECTED, model, reason.value).inc()
+    def refused(self, model: str, protocol: str, code: int, reason: Reason, count: int = 1) -> None:
+        """Count requests refused before they were queued; `model` is a known one or UNKNOWN."""
+        self._slab.counter(catalogue.REQUESTS, model, UNKNOWN, protocol, str(code)).inc(count)
+        self._slab.counter(catalogue.REJECTED, model, reason.value).inc(count)
 
     def closed(self, protocol: str, reason: str) -> None:
         """Count a connection that we closed."""

@@ -6,13 +6,20 @@ once per request; nothing else of the control path is visible here.
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from serving.core.admission import MESSAGE_OVERHEAD_BYTES, RAW_BYTES_FACTOR, Admission
 from serving.core.binary_forms import BinaryForms
 from serving.core.datatypes import Array
-from serving.core.errors import DeadlineExceeded, InvalidRequest, ServeError, TooLarge, shown
+from serving.core.errors import (
+    DeadlineExceeded,
+    InvalidRequest,
+    Overloaded,
+    ServeError,
+    TooLarge,
+    shown,
+)
 from serving.core.grpc_forms import Forms
 from serving.core.json_codec_reply import wants_json_of
 from serving.core.json_template import Templates
@@ -22,9 +29,15 @@ from serving.core.routing import Arm, Route, RoutingTable, key_point
 from serving.core.shared_memory import FindRegion, no_region
 from serving.core.signature import Signature, count_rows
 from serving.settings import LimitSettings
+from serving.worker.batcher import Batcher
 from serving.worker.counters import UNKNOWN, GateMetrics
+from serving.worker.run_threads import RunThreads
 from serving.worker.task import Task, Waiter
 from serving.worker.version import Version
+
+# So long after a refusal for want of room or time, requests are asked first whether they
+# have any chance, before they are read.
+PRESSED_NS = 1_000_000_000
 
 
 class Parsed(Protocol):
@@ -48,6 +61,7 @@ class DataPlane:
         metrics: GateMetrics,
         find_region: FindRegion = no_region,
         *,
+        threads: RunThreads | None = None,
         clock_ns: Callable[[], int] = time.monotonic_ns,
         wall_ns: Callable[[], int] = time.time_ns,
     ) -> None:
@@ -65,6 +79,9 @@ class DataPlane:
         self.binary_forms = BinaryForms()
         self.forms = Forms()
         self.draining = False
+        self._threads = threads
+        self.pressed = False  # requests are being refused for want of room or time
+        self._pressed_until_ns = 0
         self._clock_ns, self._wall_ns = clock_ns, wall_ns
         self._deadline_ns_max = int(limits.request_s_max * 1e9)
         self._random = random.Random().getrandbits  # noqa: S311 - a split, not a secret
@@ -84,6 +101,7 @@ class DataPlane:
         timeout_ns: of the transport; 0 for none.
         Raises: ServeError, in which case `waiter` is not called.
         """
+        self._collect_runs()
         began_ns = self._clock_ns()
         ts_ns = self._wall_ns()
         try:
@@ -99,11 +117,55 @@ class DataPlane:
                 raise
         except ServeError as error:
             self.count_refused(model, waiter.protocol, error)
+            if type(error) is Overloaded:
+                self.pressed = True
+                self._pressed_until_ns = began_ns + PRESSED_NS
             raise
         if waiter.trace:
             task.version.traced = True
         task.version.submit(task)
         return task
+
+    def is_hopeless(
+        self, model: str, version: str, timeout_ns: int, body_timeout_ns: int = 0
+    ) -> bool:
+        """Whether a request would be refused for want of room or time, whatever else it holds.
+
+        Asked while `pressed`: a refusal before a request is read costs a fraction of one
+        after it, and what it saves answers others.
+        body_timeout_ns: that the message itself asks for; 0 for none, or if it is not known.
+        """
+        self._collect_runs()
+        now_ns = self._clock_ns()
+        if now_ns > self._pressed_until_ns:
+            self.pressed = False
+            return False
+        route = self.table.routes.get(model)
+        if route is None:
+            return False
+        arms: Sequence[Arm[Version]] = route.arms
+        if version:
+            pinned = route.pinned.get(version)
+            arms = () if pinned is None else (pinned,)
+        if not arms:
+            return False
+        for arm in arms:
+            batcher = arm.target.batcher
+            longest = self._longest_ns(timeout_ns, body_timeout_ns, batcher)
+            if not batcher.has_no_room(now_ns, longest):
+                return False
+        self._pressed_until_ns = now_ns + PRESSED_NS
+        return True
+
+    def leave_core(self) -> None:
+        """Leave it to what runs in threads, for a moment."""
+        if self._threads is not None:
+            self._threads.leave_core()
+
+    def _collect_runs(self) -> None:
+        threads = self._threads
+        if threads is not None and threads.ended:
+            threads.collect()
 
     def count_refused(self, model: str, protocol: str, error: ServeError) -> None:
         """Count a request that was not queued; `model` as its client named it."""
@@ -130,14 +192,21 @@ class DataPlane:
             _check_json_outputs(signature, envelope, wanted)
         arrays = request.tensors(signature, self.limits.tensors_max, self._find_region)
         rows = count_rows(signature, arrays)
+        if target.padder is not None:
+            target.padder.check(arrays)
         now_ns = self._clock_ns()
         deadline_ns = self._deadline(began_ns, now_ns, timeout_ns, envelope, target)
-        self.admission.hold_rows(rows or 1)
+        batcher, level, share = target.batcher, 0, 1.0
+        if batcher.settings.priority_levels:
+            level = batcher.settings.level(envelope.priority)
+            share = batcher.settings.share(level)
+        batcher.check_room(now_ns, deadline_ns, rows, level)
+        self.admission.hold_rows(rows or 1, batcher.queue.rows_queued, share)
         if request.shared_bytes:
             cost_bytes += self._hold_shared(request.shared_bytes, rows or 1)
         return Task(
             target, arm, waiter, arrays, rows, envelope, wanted, cost_bytes, ts_ns, began_ns,
-            now_ns, deadline_ns,
+            now_ns, deadline_ns, level,
         )  # fmt: skip
 
     def _hold_shared(self, size: int, rows: int) -> int:
@@ -169,21 +238,23 @@ class DataPlane:
     def _deadline(
         self, began_ns: int, now_ns: int, timeout_ns: int, envelope: Envelope, version: Version
     ) -> int:
-        """Raises: DeadlineExceeded if it has passed, or cannot be met; Overloaded."""
+        """Raises: DeadlineExceeded if it has passed."""
+        longest = self._longest_ns(timeout_ns, envelope.timeout_ns, version.batcher)
+        deadline_ns = began_ns + longest
+        if now_ns >= deadline_ns:
+            raise DeadlineExceeded(
+                f"the deadline of {longest // 1000} us passed before the request was queued"
+            )
+        return deadline_ns
+
+    def _longest_ns(self, timeout_ns: int, own_ns: int, batcher: Batcher[Task]) -> int:
+        """How long a request may take. own_ns: what its message asks for."""
         longest = self._deadline_ns_max
         if timeout_ns and timeout_ns < longest:
             longest = timeout_ns
-        own_ns = envelope.timeout_ns
-        if own_ns and own_ns < longest and version.batcher.heeds_timeout:
+        if own_ns and own_ns < longest and batcher.heeds_timeout:
             longest = own_ns
-        deadline_ns = began_ns + longest
-        wait_ns = version.batcher.estimate_ns()
-        if now_ns + wait_ns >= deadline_ns:
-            raise DeadlineExceeded(
-                f"the deadline of {longest // 1000} us cannot be met: the queue of model "
-                f"'{version.signature.model}' takes {wait_ns // 1000} us"
-            )
-        return deadline_ns
+        return longest
 
 
 def _check_json_outputs(

@@ -12,6 +12,7 @@ from serving.core.pace import Pace
 from serving.core.request_head import infer_target
 from serving.worker.dataplane import DataPlane
 from serving.worker.reply_packer import ReplyPacker
+from serving.worker.shedding import Shedding
 
 SWEEP_S = 0.25  # how late a deadline may be noticed
 TARGETS_MAX = 256  # infer paths whose parsing is kept
@@ -37,6 +38,7 @@ class HttpGate:
         self.connections: set[Connection] = set()
         self.counted: Callable[[int], None] = lambda _: None  # told the number of connections
         self.heads = KnownHeads()
+        self.shedding = Shedding(loop, plane)
         self.config = Config(
             app, ws="none", lifespan="off", log_config=None, access_log=False,
             server_header=False, date_header=False, proxy_headers=False,

@@ -76,6 +76,7 @@ class Exchange:
         "head",
         "keep_alive",
         "target",
+        "trace",
     )  # fmt: skip
     protocol = "http"
 
@@ -86,10 +87,12 @@ class Exchange:
         target: tuple[str, str],
         head: Head,
         keep_alive: bool,
+        trace: bytes,
     ) -> None:
+        """trace: that the request names; the head's own may be another one's."""
         self._connection, self._plane, self.target = connection, plane, target
         self.head = head
-        self.keep_alive = keep_alive
+        self.keep_alive, self.trace = keep_alive, trace
         self._body: Blob = b""  # if it came whole
         self._buffer: BodyBuffer | None = None  # if it comes in several reads
         self._chunks: list[bytes] = []  # if it does not say how long it will be
@@ -173,10 +176,6 @@ class Exchange:
 
     def routing_key(self) -> str:
         return self.head.routing_key
-
-    @property
-    def trace(self) -> bytes:
-        return self.head.trace
 
     def start(self, body: Blob | None = None) -> None:
         """The body is complete: decode and queue it, or answer with what is wrong.

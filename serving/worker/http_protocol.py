@@ -152,10 +152,17 @@ class GatewayProtocol(HttpToolsProtocol):  # type: ignore[misc]  # untyped on ou
         if self._repeatable and self._begun == 1 and not exchange.received:
             self._gate.heads.learn(head, exchange.target, exchange.head)
 
-    def _receive_known(self, known: KnownHead, end: int, data: bytes) -> None:
+    def _receive_known(self, known: KnownHead, end: int, trace: bytes, data: bytes) -> None:
         """A request whose head need not be parsed, as far as it came."""
         self._fresh = False
-        exchange = Exchange(self, self._plane, known.target, known.head, keep_alive=True)
+        if self._plane.pressed and len(data) - end == known.body_bytes:
+            self._busy = True  # before: it may be refused at once
+            if self._gate.shedding.sheds(self, known, data, end):
+                return
+            self._busy = False
+        exchange = Exchange(
+            self, self._plane, known.target, known.head, keep_alive=True, trace=trace
+        )
         if len(data) - end == known.body_bytes:
             self._busy = True
             self._running = exchange
@@ -306,9 +313,8 @@ class GatewayProtocol(HttpToolsProtocol):  # type: ignore[misc]  # untyped on ou
             self._begin_asgi(head)
             return
         keep_alive = http_version == "1.1" and parser.should_keep_alive()
-        self._exchange = Exchange(self, self._plane, target, head, keep_alive)
-        # A head with a trace never comes again, and would push out those that do.
-        self._repeatable = keep_alive and not head.expects_continue and not head.trace
+        self._exchange = Exchange(self, self._plane, target, head, keep_alive, head.trace)
+        self._repeatable = keep_alive and not head.expects_continue
         if head.expects_continue and not self._busy:
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
@@ -393,6 +399,12 @@ class GatewayProtocol(HttpToolsProtocol):  # type: ignore[misc]  # untyped on ou
     def on_response_complete(self) -> None:
         self._running_cycle = None
         self._next()
+
+    def refused(self, reply: bytes) -> None:
+        """The request that was read last is answered with an error, and nothing else happens."""
+        if not self.transport.is_closing():
+            self.transport.write(reply)
+            self.infer_answered(keep_alive=True)
 
     def infer_answered(self, keep_alive: bool) -> None:
         """The reply of the running exchange is written."""

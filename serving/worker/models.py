@@ -15,8 +15,10 @@ from eventlog import LogError
 from eventlog.hash_key import HashKey
 from eventlog.settings import LogSettings, ModelLogSettings
 from protos import channel_pb2 as pb
+from serving.core.latency import LatencyProfile
 from serving.core.log_policy import Place, log_policy
 from serving.core.model_config import config_document
+from serving.core.padding import PaddingSettings
 from serving.core.queue_settings import QueueSettings
 from serving.core.rollout_state import content_of
 from serving.core.routing import Arm, Route, RoutingTable, make_route
@@ -25,8 +27,10 @@ from serving.metrics import MetricsSlab
 from serving.priority import give_way
 from serving.worker.counters import VersionMetrics
 from serving.worker.dataplane import DataPlane
+from serving.worker.explain import explain
 from serving.worker.log_shape import LogShape
 from serving.worker.log_tap import Journal, LogMode, LogTap
+from serving.worker.run_threads import RUN_THREADS, RunThreads
 from serving.worker.session import LoadError
 from serving.worker.session_load import LoadedSession, LoadSettings, load_session, read_specs
 from serving.worker.version import Version
@@ -34,7 +38,6 @@ from serving.worker.version import Version
 log = logging.getLogger("driftgate.serving")
 
 Key = tuple[str, str]  # model, version
-RUN_THREADS = 4  # slow versions that may run at the same time
 
 
 class ModelShelf:
@@ -45,6 +48,7 @@ class ModelShelf:
         loop: asyncio.AbstractEventLoop,
         plane: DataPlane,
         slab: MetricsSlab,
+        run_threads: RunThreads,
         journal: Journal | None,
         log_settings: LogSettings,
         hash_key: Callable[[], HashKey],
@@ -57,12 +61,12 @@ class ModelShelf:
         instances: sessions of each version on the whole gateway; one per worker.
         """
         self._loop, self._plane, self._slab = loop, plane, slab
+        self._run_threads = run_threads
         self._journal, self._log_settings = journal, log_settings
         self._hash_key = hash_key
         self._threads, self._max_batch_size = threads, max_batch_size
         self._instances = instances
         self._chance = random.Random().random  # noqa: S311 - sampling, not a secret
-        self._runners = ThreadPoolExecutor(RUN_THREADS, "driftgate-run")
         self._loader = ThreadPoolExecutor(1, "driftgate-load")
         self._routed = False
         self.versions: dict[Key, Version] = {}
@@ -138,6 +142,7 @@ class ModelShelf:
                 outputs=read_specs(settings.get("outputs")),
                 threads=self._threads,
                 warmup=settings.get("warmup") or (),
+                padding=PaddingSettings.from_settings(settings),
             ),
             warmup,
         )
@@ -179,14 +184,16 @@ class ModelShelf:
             loaded.signature,
             digest,
             loaded.session,
-            self._runners,
+            self._run_threads,
             self._plane.admission,
             VersionMetrics(self._slab, load.model, load.version),
             tap,
             config_document(loaded.signature, settings, self._instances),
             QueueSettings.from_settings(settings),
             inline=loaded.inline,
-            run_ns=loaded.run_ns,
+            profile=LatencyProfile(loaded.timings),
+            load_run_ns=loaded.run_ns,
+            padder=loaded.padder,
         )
         gc.collect()
         gc.freeze()  # what a version needs lives long; collections need not look at it
@@ -258,6 +265,15 @@ class ModelShelf:
             rows[model] = rows.get(model, 0) + version.batcher.queue.rows_queued
         return rows
 
+    def explain(self, asked: pb.Explain) -> pb.FromWorker:
+        """What a version's batcher does, and why."""
+        version = self.versions.get((asked.model, asked.version))
+        document = (
+            explain(version, self._plane.admission, RUN_THREADS) if version is not None else None
+        )
+        text = b"" if document is None else json.dumps(document).encode()
+        return pb.FromWorker(explained=pb.Explained(id=asked.id, document_json=text))
+
     def _answering(self) -> list[Version]:
         """Every version that may still have requests."""
         return [*self.versions.values(), *self._replaced, *self._leaving]
@@ -280,7 +296,7 @@ class ModelShelf:
     def close(self) -> None:
         """Stop the threads; what they run is finished first."""
         self._loader.shutdown(wait=False, cancel_futures=True)
-        self._runners.shutdown(wait=False, cancel_futures=True)
+        self._run_threads.close()
 
 
 def _settings(text: bytes) -> dict[str, Any]:
@@ -292,6 +308,7 @@ def _settings(text: bytes) -> dict[str, Any]:
             LogMode(mode)
         _log_settings(settings)
         QueueSettings.from_settings(settings)
+        PaddingSettings.from_settings(settings)
         for sample in settings.get("warmup") or ():
             _check_sample(sample)
     except (ValueError, TypeError, KeyError, AttributeError) as error:

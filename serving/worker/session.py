@@ -54,6 +54,8 @@ class OnnxSession:
             raise LoadError(f"ONNX Runtime refused the model: {explain(error)}") from error
         self.inputs = _specs(self._session.get_inputs(), "input")
         self.outputs = _specs(self._session.get_outputs(), "output")
+        self.input_axes = _axes(self._session.get_inputs())
+        self.output_axes = _axes(self._session.get_outputs())
         self._names = [spec.name for spec in self.inputs]
         self._output_names = [spec.name for spec in self.outputs]
         specs = (*self.inputs, *self.outputs)
@@ -136,6 +138,11 @@ def _specs(nodes: Sequence[Any], what: str) -> tuple[TensorSpec, ...]:
         shape = tuple(dim if isinstance(dim, int) and dim >= 0 else -1 for dim in node.shape)
         specs.append(TensorSpec(node.name, datatype, shape))
     return tuple(specs)
+
+
+def _axes(nodes: Sequence[Any]) -> tuple[tuple[str, ...], ...]:
+    """The graph's names of the dimensions; "" for one that has a size, or no name."""
+    return tuple(tuple(d if isinstance(d, str) else "" for d in node.shape) for node in nodes)
 
 
 def explain(error: Exception) -> str:

@@ -14,7 +14,10 @@ import numpy as np
 
 from serving.core.datatypes import Array, Datatype
 from serving.core.errors import ModelFailed
+from serving.core.latency import work_of
+from serving.core.padding import Padder, PaddingSettings
 from serving.core.signature import Signature, TensorSpec
+from serving.worker.padding_load import warm_padded
 from serving.worker.session import LoadError, OnnxSession
 from serving.worker.warmup import run_samples
 
@@ -37,6 +40,7 @@ class LoadSettings:
     outputs: tuple[TensorSpec, ...] | None
     threads: int
     warmup: Sequence[Mapping[str, Any]] = ()
+    padding: PaddingSettings | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +49,14 @@ class LoadedSession:
 
     session: OnnxSession
     signature: Signature
-    run_ns: int  # of the largest batch
-    inline: bool
+    timings: Sequence[tuple[int, int]]  # (work, ns) of runs, see `core/latency.py`
+    run_ns: int | None  # of the largest batch; None: it does not run on invented inputs
+    padder: Padder | None = None
+
+    @property
+    def inline(self) -> bool:
+        """Whether it may run on the event loop."""
+        return self.run_ns is not None and self.run_ns <= INLINE_NS_MAX
 
 
 def load_session(
@@ -62,13 +72,19 @@ def load_session(
     session = OnnxSession(model_fd, external_fds, settings.threads)
     _check_declared("input", settings.inputs, session.inputs)
     _check_declared("output", settings.outputs, session.outputs)
-    golden_in, golden_out = _read_golden(session, golden_fd)
+    golden_in, golden_out = read_golden(session, golden_fd)
     rows_max = _max_batch_size(session, settings, golden_in)
     signature = Signature(model, version, session.inputs, session.outputs, rows_max)
     run_samples(session, signature, settings.warmup, warmup_fds)
-    run_ns = _warm(session, signature, golden_in)
+    run_ns, timings = _warm(session, signature, golden_in)
     _check_golden(session, signature, golden_in, golden_out)
-    return LoadedSession(session, signature, run_ns, run_ns <= INLINE_NS_MAX)
+    if settings.padding is None:
+        return LoadedSession(session, signature, timings, run_ns)
+    examples = golden_in or invent(session.inputs, PROBE_ROWS)
+    padded = warm_padded(session, signature, settings.padding, examples, INLINE_NS_MAX)
+    return LoadedSession(
+        session, signature, [*timings, *padded.timings], padded.run_ns or run_ns, padded.padder
+    )
 
 
 def _check_declared(
@@ -116,7 +132,11 @@ def _max_batch_size(
 
 def _rows_are_independent(session: OnnxSession, golden: Sequence[Array] | None) -> bool:
     """Whether a batch gives each of its rows what that row gets alone."""
-    rows = [_rows(a, PROBE_ROWS) for a in golden] if golden else _invent(session, PROBE_ROWS)
+    rows = (
+        [repeat_rows(a, PROBE_ROWS) for a in golden]
+        if golden
+        else invent(session.inputs, PROBE_ROWS)
+    )
     try:
         together = session.run(rows)
         alone = [session.run([a[i : i + 1] for a in rows]) for i in range(PROBE_ROWS)]
@@ -131,11 +151,11 @@ def _rows_are_independent(session: OnnxSession, golden: Sequence[Array] | None) 
     return True
 
 
-def _invent(session: OnnxSession, rows: int, seed: int = 7) -> list[Array]:
+def invent(specs: Sequence[TensorSpec], rows: int, seed: int = 7) -> list[Array]:
     """Inputs that differ from row to row; dimensions of any size are 1."""
     chance = np.random.default_rng(seed)
     arrays: list[Array] = []
-    for spec in session.inputs:
+    for spec in specs:
         shape = (rows, *(dim if dim >= 0 else 1 for dim in spec.shape[1:]))
         if spec.datatype is Datatype.BYTES:
             text = np.empty(shape, dtype=object)
@@ -149,34 +169,44 @@ def _invent(session: OnnxSession, rows: int, seed: int = 7) -> list[Array]:
     return arrays
 
 
-def _rows(array: Array, rows: int) -> Array:
+def repeat_rows(array: Array, rows: int) -> Array:
     """`rows` rows of an array, from its start again when it has fewer."""
     return np.ascontiguousarray(np.resize(array, (rows, *array.shape[1:])))
 
 
-def _warm(session: OnnxSession, signature: Signature, golden: Sequence[Array] | None) -> int:
-    """Run on every batch size that traffic will form; the largest one's time in ns.
+def _warm(
+    session: OnnxSession, signature: Signature, golden: Sequence[Array] | None
+) -> tuple[int | None, list[tuple[int, int]]]:
+    """Run on every batch size that traffic will form.
 
     A model that cannot run on invented data is not refused: golden samples are
     what decides, and requests are checked one by one.
+
+    Returns: the largest size's time in ns, None if it cannot be run, and (work, ns) of the
+    runs of all sizes.
     """
     took = spent = 0
+    timings: list[tuple[int, int]] = []
     try:
-        for rows in _warm_sizes(signature.max_batch_size):
+        for rows in warm_sizes(signature.max_batch_size):
             if spent > WARM_NS_MAX:
                 break
             batch = (
-                [_rows(a, rows) for a in golden]
+                [repeat_rows(a, rows) for a in golden]
                 if golden and signature.max_batch_size
                 else _invent_for(session, signature, golden, rows)
             )
             took = _time_run(session, batch)
             spent += took
-            for _ in range(WARM_RUNS if took < INLINE_NS_MAX else 0):
-                took = min(took, _time_run(session, batch))
+            again = [
+                _time_run(session, batch) for _ in range(WARM_RUNS if took < INLINE_NS_MAX else 0)
+            ]
+            took = min([took, *again])
+            work = work_of(signature, rows, batch)
+            timings += [(work, each) for each in again or [took]]  # the first run is a cold one
     except ModelFailed:
-        return INLINE_NS_MAX + 1  # unknown, so not on the loop
-    return took
+        return None, timings  # unknown, so not on the loop
+    return took, timings
 
 
 def _invent_for(
@@ -185,8 +215,8 @@ def _invent_for(
     if golden:
         return [array[0] for array in golden]
     if signature.max_batch_size:
-        return _invent(session, rows)
-    arrays = _invent(session, 1)
+        return invent(session.inputs, rows)
+    arrays = invent(session.inputs, 1)
     shapes = [tuple(d if d >= 0 else 1 for d in spec.shape) for spec in session.inputs]
     return [
         np.ascontiguousarray(np.resize(array, shape))
@@ -194,7 +224,8 @@ def _invent_for(
     ]
 
 
-def _warm_sizes(rows_max: int) -> Iterator[int]:
+def warm_sizes(rows_max: int) -> Iterator[int]:
+    """Powers of two, then the largest batch; 1 for a version that does not batch."""
     rows = 1
     while rows < rows_max:
         yield rows
@@ -208,7 +239,7 @@ def _time_run(session: OnnxSession, arrays: Sequence[Array]) -> int:
     return time.perf_counter_ns() - begun
 
 
-def _read_golden(
+def read_golden(
     session: OnnxSession, golden_fd: int | None
 ) -> tuple[list[Array] | None, list[Array | None]]:
     """Golden inputs, and the outputs that are to be checked. Raises: LoadError."""

@@ -61,14 +61,18 @@ class Task(batcher.Task):
         began_ns: int,
         queued_ns: int,
         deadline_ns: int,
+        level: int = 0,
     ) -> None:
-        """ts_ns: arrival, Unix time; the others: monotonic."""
+        """ts_ns: arrival, Unix time; the others: monotonic. level: of priority."""
         # Not through super(): this runs once per request.
         if version.signature.rows_alike:
             self.key = arm.group
+        elif version.padder is not None:
+            self.key = version.padder.key(arm.group, arrays)
         else:
             self.key = (arm.group, *[array.shape[1:] for array in arrays])
         self.rows, self.deadline_ns, self.state, self.order = rows, deadline_ns, State.QUEUED, 0
+        self.level = level
         self.version, self.arm, self.waiter, self.arrays = version, arm, waiter, arrays
         self.envelope, self.wanted, self.cost_bytes = envelope, wanted, cost_bytes
         self.ts_ns, self.began_ns, self.queued_ns = ts_ns, began_ns, queued_ns

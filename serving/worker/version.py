@@ -3,7 +3,6 @@
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Executor
 from typing import Any
 
 from eventlog import GapReason, Status
@@ -13,11 +12,14 @@ from serving.core.datatypes import Array
 from serving.core.errors import LogUnavailable, ModelFailed, ServeError
 from serving.core.grpc_codec import GrpcReplies
 from serving.core.json_codec_reply import BatchOutputs, JsonReplies
+from serving.core.latency import LatencyProfile
+from serving.core.padding import Padder, Part, whole
 from serving.core.queue_settings import QueueSettings
 from serving.core.signature import Signature
 from serving.worker.batcher import Batcher, Release, Runs
 from serving.worker.counters import ExecutionTimes, VersionMetrics
 from serving.worker.log_tap import LogMode, LogTap, Rows
+from serving.worker.run_threads import RunThreads
 from serving.worker.task import Task
 
 log = logging.getLogger("driftgate.serving")
@@ -35,7 +37,7 @@ class Version:
         signature: Signature,
         digest: str,
         session: Runs,
-        executor: Executor,
+        threads: RunThreads,
         admission: Admission,
         metrics: VersionMetrics,
         tap: LogTap,
@@ -43,14 +45,19 @@ class Version:
         queue: QueueSettings,
         *,
         inline: bool,
-        run_ns: int,
+        profile: LatencyProfile,
+        load_run_ns: int | None = None,
+        padder: Padder | None = None,
     ) -> None:
-        """config: the version's configuration, as clients read it."""
+        """config: the version's configuration, as clients read it. load_run_ns: what the
+        largest batch took at load, if it ran. padder: where requests may be padded.
+        """
         self.signature, self.digest, self.config = signature, digest, config
+        self.padder = padder
         self.json, self.grpc = JsonReplies(signature, digest), GrpcReplies(signature, digest)
         self.batcher: Batcher[Task] = Batcher(
-            loop, clock_ns, signature, session, self, executor,
-            inline=inline, run_ns=run_ns, queue=queue,
+            loop, clock_ns, signature, session, self, threads,
+            inline=inline, profile=profile, queue=queue, load_run_ns=load_run_ns, padder=padder,
         )  # fmt: skip
         self.metrics = metrics
         # Whether any request ever named its trace: until then none is asked for one.
@@ -108,47 +115,54 @@ class Version:
                     self._refuse_uncommitted(batch, release)
                     return
                 numbered = False
-        cut = BatchOutputs(self.signature, outputs)
+        parts = self._parts(batch, inputs, outputs)
         if numbered and tap.mode is LogMode.DURABLE:
-            self._answer_after_commit(batch, cut, inputs, release, first, times)
+            self._answer_after_commit(batch, parts, release, first, times)
             return
-        self._answer(batch, cut, times)
+        self._answer(batch, parts, times)
         if not numbered:
             if release is not None:
                 release()
         else:
-            self._log(batch, inputs, outputs, release, loggable, first)
+            for part in parts:
+                self._log(part, release, loggable, first + part.first)
 
-    def _log(
-        self,
-        batch: Batch[Task],
-        inputs: list[Array],
-        outputs: list[Array],
-        release: Release | None,
-        loggable: bool,
-        first: int,
-    ) -> None:
+    def _parts(
+        self, batch: Batch[Task], inputs: list[Array], outputs: list[Array]
+    ) -> list[Part[Task]]:
+        """The batch as requests of one shape each; a padded one has its own buffer, no lease."""
+        if self.padder is None:
+            return [whole(batch, inputs, outputs)]
+        requests = [task.arrays for task in batch.members]
+        sent = sum([array.size for arrays in requests for array in arrays])
+        self.metrics.padded(sent, sum([array.size for array in inputs]) - sent)
+        return self.padder.parts(batch, requests, inputs, outputs)
+
+    def _log(self, part: Part[Task], release: Release | None, loggable: bool, first: int) -> None:
         tap = self._tap
         try:
             if loggable:
-                arm = batch.members[0].arm
-                tap.keep(first, self._rows(batch, inputs, outputs, Status.OK), arm, release)
+                tap.keep(first, self._rows(part), part.members[0].arm, release)
             else:
-                tap.drop(first, batch.rows, GapReason.OVERFLOW)
+                tap.drop(first, part.rows, GapReason.OVERFLOW)
         except Exception:  # the replies are out; the end of the incarnation settles the account
             log.exception("rows could not be logged")
 
-    def _answer(self, batch: Batch[Task], outputs: BatchOutputs, times: ExecutionTimes) -> None:
+    def _answer(
+        self, batch: Batch[Task], parts: Sequence[Part[Task]], times: ExecutionTimes
+    ) -> None:
         """Send every reply; what is counted, is counted once per batch."""
         clock_ns = self._clock_ns
         began_ns = now_ns = clock_ns()
         seconds: dict[str, list[float]] = {}
         self._free(*[task for task in batch.members if task.state is _DONE])
-        for task, start in zip(batch.members, batch.starts, strict=True):
-            if task.state is _DONE and self._reply(task, outputs, start):
-                now_ns = clock_ns()
-                took_s = (now_ns - task.began_ns) * 1e-9
-                seconds.setdefault(task.waiter.protocol, []).append(took_s)
+        for part in parts:
+            outputs = BatchOutputs(self.signature, part.outputs)
+            for task, start in zip(part.members, part.starts, strict=True):
+                if task.state is _DONE and self._reply(task, outputs, start):
+                    now_ns = clock_ns()
+                    took_s = (now_ns - task.began_ns) * 1e-9
+                    seconds.setdefault(task.waiter.protocol, []).append(took_s)
         times.output_ns = now_ns - began_ns
         self._count_answers(batch, seconds, times)
 
@@ -188,36 +202,42 @@ class Version:
     def _answer_after_commit(
         self,
         batch: Batch[Task],
-        outputs: BatchOutputs,
-        inputs: list[Array],
+        parts: Sequence[Part[Task]],
         release: Release | None,
         first: int,
         times: ExecutionTimes,
     ) -> None:
-        """Mode durable: the replies wait for the log, and fail with it."""
+        """Mode durable: the replies wait for the log, for all of the batch, and fail with it."""
         self._uncommitted += 1
         self._committed.clear()
+        waiting, failed = len(parts), False
 
         def on_loop(error: Exception | None) -> None:
+            nonlocal waiting, failed
+            waiting -= 1
+            failed = failed or error is not None
+            if waiting:
+                return
             self._uncommitted -= 1
             if not self._uncommitted:
                 self._committed.set()
-            if error is not None:
+            if failed:
                 self._refuse_uncommitted(batch, release)
                 return
             if release is not None:
                 release()
-            self._answer(batch, outputs, times)
+            self._answer(batch, parts, times)
 
         def done(error: Exception | None) -> None:
             self._loop.call_soon_threadsafe(on_loop, error)
 
-        rows = self._rows(batch, inputs, outputs.arrays, Status.OK)
-        try:
-            self._tap.keep_durably(first, rows, batch.members[0].arm, done)
-        except Exception as error:  # closed, say: nothing will call `done`
-            log.exception("rows could not be logged")
-            on_loop(error)
+        for part in parts:
+            try:
+                rows, arm = self._rows(part), part.members[0].arm
+                self._tap.keep_durably(first + part.first, rows, arm, done)
+            except Exception as error:  # closed, say: nothing will call `done`
+                log.exception("rows could not be logged")
+                on_loop(error)
 
     def _refuse_uncommitted(self, batch: Batch[Task], release: Release | None) -> None:
         """Mode durable: no reply without its commit."""
@@ -266,18 +286,19 @@ class Version:
         self._admission.free_rows(sum([task.rows or 1 for task in tasks]))
         self._admission.free_bytes(sum([task.cost_bytes for task in tasks]))
 
-    def _rows(self, batch: Batch[Task], inputs: list[Array], outputs: Any, status: Status) -> Rows:
+    def _rows(self, part: Part[Task]) -> Rows:
+        """For the log: predictions that were made."""
         now_ns = self._clock_ns()
-        tasks = batch.members
+        tasks = part.members
         left = [task.state is not _DONE for task in tasks]
         return Rows(
             [task.ts_ns for task in tasks],
             [now_ns - task.began_ns for task in tasks],
             [task.rows for task in tasks],
             left if True in left else None,
-            inputs,
-            outputs,
-            status,
+            part.inputs,
+            part.outputs,
+            Status.OK,
             self._traces(tasks),
         )
 

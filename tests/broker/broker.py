@@ -1,4 +1,4 @@
-"""A real Apache Kafka on loopback: one KRaft node that tests may kill, freeze and start again."""
+"""A real Apache Kafka on loopback: a KRaft node that tests may kill, freeze and start again."""
 
 import os
 import shutil
@@ -54,16 +54,16 @@ class Broker:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         more = listeners or {}
-        self.port, controller, *ports = free_ports(2 + len(more))
+        self.port, self.controller_port, *ports = free_ports(2 + len(more))
         self.ports = {"PLAINTEXT": self.port, **dict(zip(more, ports, strict=True))}
         public = ",".join(f"{name}://127.0.0.1:{port}" for name, port in self.ports.items())
         protocols = {"PLAINTEXT": "PLAINTEXT", "CONTROLLER": "PLAINTEXT", **more}
-        self._settings = {
+        self.settings = {
             "process.roles": "broker,controller",
             "node.id": "1",
-            "controller.quorum.voters": f"1@127.0.0.1:{controller}",
+            "controller.quorum.voters": f"1@127.0.0.1:{self.controller_port}",
             "controller.listener.names": "CONTROLLER",
-            "listeners": f"{public},CONTROLLER://127.0.0.1:{controller}",
+            "listeners": f"{public},CONTROLLER://127.0.0.1:{self.controller_port}",
             "advertised.listeners": public,
             "listener.security.protocol.map": ",".join(
                 f"{name}:{protocol}" for name, protocol in protocols.items()
@@ -95,10 +95,14 @@ class Broker:
         assert self._process is not None
         return self._process.pid
 
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
     def format(self, *options: str) -> None:
         """Make its data directory, unless there is one. options: as of `kafka-storage format`."""
         path = self.folder / "server.properties"
-        path.write_text("".join(f"{key}={value}\n" for key, value in self._settings.items()))
+        path.write_text("".join(f"{key}={value}\n" for key, value in self.settings.items()))
         if (self.folder / "data" / "meta.properties").exists():
             return
         command = ["kafka.tools.StorageTool", "format", "-t", CLUSTER, "-c", str(path), *options]
@@ -142,6 +146,11 @@ class Broker:
     def kill(self) -> None:
         """SIGKILL: what it had answered is in the page cache."""
         self._signal(signal.SIGKILL)
+        self._reap()
+
+    def shut_down(self) -> None:
+        """SIGTERM: it hands over what it leads, and leaves the replicas in sync."""
+        self._signal(signal.SIGTERM)
         self._reap()
 
     def freeze(self) -> None:

@@ -78,7 +78,7 @@ def linked_broker(folder: Path) -> Iterator[tuple[Broker, Link]]:
     broker = Broker(folder)
     (port,) = free_ports(1)
     link = Link(port)
-    settings = broker._settings
+    settings = broker.settings
     settings["listeners"] += f",LINK://127.0.0.1:{port}"
     settings["advertised.listeners"] += f",LINK://{link.address}"
     settings["listener.security.protocol.map"] = ",".join(

@@ -16,6 +16,7 @@ from driftgate.story.models import ensure_first_version
 from driftgate.story.system import System, wait_for
 from tests.faults.test_ledger_after_kills import healthy
 from tests.kills import victims
+from tests.spoiled_schema import spoil_schema
 
 pytestmark = [pytest.mark.ci, pytest.mark.timeout(300)]
 ROWS_PER_S = 400.0
@@ -105,6 +106,11 @@ CASES: dict[str, tuple[Damage, tuple[str, ...], str]] = {
     "audit of garbage": (garbage, with_wal("audit.db"), "audit.db"),
     "audit head of garbage": (garbage, ("audit.head",), ""),
     "monitor state of garbage": (garbage, with_wal("monitor/monitor.db"), "monitor.db"),
+    "every schema with a flipped bit": (
+        spoil_schema,
+        ("log/*.db", "control.db", "audit.db", "monitor/monitor.db", "registry/index.db"),
+        "monitor.db",
+    ),
     "monitor state cut in half": (cut_folded, ("monitor/monitor.db",), "monitor.db"),
     # What is left may well be a sound, older state.
     "the monitor's write-ahead log cut in half": (cut, ("monitor/monitor.db-wal",), ""),

@@ -66,6 +66,8 @@ class Plane:
             closed=ignore, connections_of=lambda _: SimpleNamespace(set=ignore)
         )
         self.count_refused = ignore
+        # What might be refused unread is looked at, and then is not.
+        self.pressed, self.is_hopeless = True, lambda *_: False
         self.held_bytes = 0
         self.admission = SimpleNamespace(hold_bytes=self._hold, free_bytes=self._free)
 
@@ -89,7 +91,8 @@ class Plane:
         wanted = request.wanted(self._signature)
         arrays = request.tensors(self._signature, LIMITS.tensors_max)
         found = (
-            model, version, timeout_ns, cost_bytes, waiter.routing_key(), request.envelope, wanted,
+            model, version, timeout_ns, cost_bytes, waiter.routing_key(), waiter.trace,
+            request.envelope, wanted,
             [(a.shape, a.tolist() if a.dtype == object else a.tobytes()) for a in arrays],
         )  # fmt: skip
         raise InvalidRequest("read as " + hashlib.sha256(repr(found).encode()).hexdigest())

@@ -67,7 +67,7 @@ def _head() -> None:
 
     def match(self: KnownHeads, data: bytes) -> Any:
         found = right(self, data)
-        return (replace(found[0], target=("other", "")), found[1]) if found else None
+        return (replace(found[0], target=("other", "")), *found[1:]) if found else None
 
     known_heads.KnownHeads.match = match  # type: ignore[method-assign]
 

@@ -190,6 +190,10 @@ def connection_seeds() -> dict[str, bytes]:
             "Transfer-Encoding: chunked", "x-request-timeout-ms: 5",
         ),
         "infer-continue": request(infer, body, "Expect: 100-continue"),
+        "infer-traced": b"".join(
+            request(infer, body, f"X-Request-Id: {n}", f"traceparent: 00-{n:032x}-{n:016x}-01")
+            for n in (1, 2)
+        ),
         "infer-last": request(infer, body, "Connection: close") + one,
         "upgrade": request(infer, body, "Connection: Upgrade", "Upgrade: h2c") + one,
         "two-lengths": request(infer, body, "Content-Length: 5", "Content-Length: 6"),

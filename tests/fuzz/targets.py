@@ -115,8 +115,8 @@ def grpc_message(data: bytes) -> None:
     """A serialized request, known or not; what is read of it can be sent again as raw tensors."""
     signature = SIGNATURES[data[0] % len(SIGNATURES)] if data else SIGNATURES[0]
     first = _outcome(lambda: GrpcRequest(data[1:]), signature)
-    split = _outcome(lambda: GrpcRequest(data[1:], 0), signature)
-    assert split == first, f"where its tensors lie changes what a message means: {split!r}"
+    whole = _outcome(lambda: GrpcRequest(data[1:], in_place=False), signature)
+    assert whole == first, f"where its tensors lie changes what a message means: {whole!r}"
     forms = Forms()
     for _ in range(3):
         assert _outcome(lambda: forms.parse(data[1:]), signature) == first

@@ -1,8 +1,9 @@
 """Fuzzers of everything that decodes a client's bytes, and the proof that they find bugs.
 
-Each runs `--fuzz-seconds` long, in a process of its own, from the corpus kept
-here. An input that fails is printed with the seed; minimise it with
-`tests.fuzz.minimise` and put it into the corpus, which every run replays.
+Each runs in a process of its own, from the corpus kept here: the decoders of what
+every request brings for `--fuzz-seconds`, the others for a third of that. An input
+that fails is printed with the seed; minimise it with `tests.fuzz.minimise` and put it
+into the corpus, which every run replays.
 """
 
 import os
@@ -27,6 +28,7 @@ HANG_S = 20  # for inputs that take microseconds; a busy machine is not a hang
 RSS_MIB_MAX = 1024
 INPUT_BYTES_MAX = 4096
 PLANTS_FOUND_WITHIN_S = 120
+EVERY_REQUEST = ("http_infer", "http_connection", "grpc_message", "bytes_tensor")
 
 
 def fuzz(
@@ -67,15 +69,17 @@ def runs(
 ) -> Iterator[dict[str, tuple[Path, "Future[subprocess.CompletedProcess[str]]"]]]:
     """All fuzzers, two at a time."""
     require_module("atheris")
-    seconds = request.config.getoption("fuzz_seconds")
+    longest = request.config.getoption("fuzz_seconds")
     seed = request.config.getoption("fuzz_seed") or random.getrandbits(31) | 1
     print(f"libFuzzer seed {seed}")
     with ThreadPoolExecutor(min(2, os.cpu_count() or 1)) as pool:
         folders = {target: tmp_path_factory.mktemp(target) for target in TARGETS}
-        yield {
-            target: (folder, pool.submit(fuzz, target, folder, seconds=seconds, seed=seed))
-            for target, folder in folders.items()
-        }
+        started = {}
+        for target, folder in folders.items():
+            seconds = longest if target in EVERY_REQUEST else -(-longest // 3)
+            run = pool.submit(fuzz, target, folder, seconds=seconds, seed=seed)
+            started[target] = (folder, run)
+        yield started
 
 
 @pytest.mark.ci

@@ -14,13 +14,20 @@ MARGIN = 3
 
 class Machine(RuleBasedStateMachine):
     members = Bundle("members")
+    order = "deadline"
 
     def __init__(self):
         super().__init__()
-        self.queue = BatchQueue(ROWS_MAX)
+        self.queue = BatchQueue(
+            ROWS_MAX,
+            preserve_ordering=self.order == "arrival",
+            levels=self.order == "priority",
+        )
         self.all: list[Member] = []
         self.answers: dict[Member, int] = {}
         self.running: Batch | None = None
+        self.failed: set[Member] = set()  # they run alone, before others
+        self.put_back: set[Member] = set()  # they run after others
         self.now = 0
 
     @rule(
@@ -28,9 +35,10 @@ class Machine(RuleBasedStateMachine):
         rows=st.integers(0, ROWS_MAX),
         key=st.sampled_from("ab"),
         wait=st.integers(1, 50),
+        level=st.integers(1, 3),
     )
-    def submit(self, rows, key, wait):
-        member = Member(key, rows, self.now + wait)
+    def submit(self, rows, key, wait, level):
+        member = Member(key, rows, self.now + wait, self.now, level)
         self.queue.submit(member)
         self.all.append(member)
         return member
@@ -49,10 +57,14 @@ class Machine(RuleBasedStateMachine):
     @rule()
     def take(self):
         if self.running is None:
+            waiting = [m for m in self.all if m.state is State.QUEUED and m not in self.put_back]
+            waiting = [m for m in waiting if m not in self.failed] or waiting
             self.running = self.queue.take()
             if self.running is not None:
                 batch = self.running
                 assert 0 <= batch.rows <= ROWS_MAX
+                if not self.failed & set(batch.members) and waiting:
+                    assert batch.members[0] is min(waiting, key=self.rank)
                 assert len({m.key for m in batch.members}) == 1
                 assert all(m.state is State.RUNNING for m in batch.members)
 
@@ -70,7 +82,43 @@ class Machine(RuleBasedStateMachine):
         if self.running is not None:
             for member in self.queue.fail(self.running):
                 self.answer(member)
+            self.failed |= set(self.running.members)
             self.running = None
+
+    @rule(step=st.integers(0, 30))
+    def put_back_who_waits_long(self, step):
+        before = self.now - step
+        waiting = [m for m in self.all if m.state is State.QUEUED and m not in self.failed]
+        late = {m for m in waiting if m.queued_ns <= before} - self.put_back
+        assert self.queue.put_back(before) == len(late)
+        self.put_back |= late
+
+    @rule(step=st.integers(0, 30))
+    def give_up_who_comes_too_late(self, step):
+        for line in list(self.queue._lines.values()):
+            waiting = list(line.values())
+            gone = self.queue.give_up(line, self.now + step)
+            assert set(gone) == {m for m in waiting if m.deadline_ns < self.now + step}
+            for member in gone:
+                self.answer(member)
+
+    @rule(deadline=st.integers(0, 80), level=st.integers(1, 3))
+    def count_those_before(self, deadline, level):
+        rank = self.queue.rank_of(self.now + deadline, level)
+        waiting = [m for m in self.all if m.state is State.QUEUED and m not in self.put_back]
+        before = [
+            m
+            for m in waiting
+            if m in self.failed or self.queue.rank_of(m.deadline_ns, m.level) <= rank
+        ]
+        assert self.queue.rows_before(rank) == sum(m.rows for m in before)
+
+    def rank(self, member):
+        if self.order == "arrival":
+            return (member.order,)
+        if self.order == "priority":
+            return (member.level, member.deadline_ns, member.order)
+        return (member.deadline_ns, member.order)
 
     def answer(self, member):
         assert member.state is not State.CANCELLED
@@ -153,26 +201,28 @@ class HoldingMachine(Machine):
         assert 0 <= batch.rows <= ROWS_MAX
         assert len({m.key for m in batch.members}) == 1
         assert all(m.state is State.RUNNING for m in batch.members)
-        alone = len(batch.members) == 1  # a failed batch's members are not held, nor merged
+        if len(batch.members) == 1 and batch.members[0] in self.failed:
+            return  # a failed batch's members are not held, nor merged
+        if batch.members[0] in self.put_back:
+            return  # nor those who wait for nobody else to be there
+        following = [m for m in self.waiting() if m.key == batch.members[0].key]
         due = any(
-            self.now >= min(m.queued_ns + DELAY, m.deadline_ns - MARGIN) for m in batch.members
+            self.now >= min(m.queued_ns + DELAY, m.deadline_ns - MARGIN)
+            for m in (*batch.members, *following)
         )
         rows = sum(m.rows or 1 for m in batch.members)
-        full = rows in self.hold.sizes or self.next_would_overflow(batch, rows)
-        assert alone or due or full
+        following.sort(key=self.rank)
+        overflow = following and rows + (following[0].rows or 1) > self.hold.largest
+        assert due or rows in self.hold.sizes or rows >= self.hold.largest or overflow
 
-    def next_would_overflow(self, batch, rows):
-        key = batch.members[0].key
-        following = [m for m in self.all if m.key == key and m.state is State.QUEUED]
-        return rows >= self.hold.largest or (
-            bool(following) and rows + (following[0].rows or 1) > self.hold.largest
-        )
+    def waiting(self):
+        out = self.failed | self.put_back
+        return [m for m in self.all if m.state is State.QUEUED and m not in out]
 
     def check_that_waiting_is_right(self):
-        for member in self.all:
-            if member.state is State.QUEUED:
-                due = min(member.queued_ns + DELAY, member.deadline_ns - MARGIN)
-                assert self.now < self.look_ns <= due
+        for member in self.waiting():
+            due = min(member.queued_ns + DELAY, member.deadline_ns - MARGIN)
+            assert self.now < self.look_ns <= due
         if not self.queue.queued:
             assert self.look_ns == NEVER_NS
 
@@ -185,7 +235,20 @@ class HoldingMachine(Machine):
         super().teardown()
 
 
+class PriorityMachine(Machine):
+    order = "priority"
+
+
+class ArrivalMachine(Machine):
+    order = "arrival"
+
+
+for _machine in (Machine, PriorityMachine, ArrivalMachine):
+    _machine.TestCase.settings = settings(
+        max_examples=40, stateful_step_count=40, deadline=None, print_blob=True
+    )
 TestBatchQueue = Machine.TestCase
-TestBatchQueue.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestPriorityQueue = PriorityMachine.TestCase
+TestArrivalQueue = ArrivalMachine.TestCase
 TestHoldingQueue = HoldingMachine.TestCase
 TestHoldingQueue.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)

@@ -17,6 +17,15 @@ DIMS = st.lists(st.one_of(st.just(-1), st.integers(1, 9)), max_size=3)
 
 
 @st.composite
+def orders(draw):
+    """In what order requests run: by arrival, or by priority, or neither."""
+    if draw(st.booleans()):
+        return {"preserve_ordering": True}
+    levels = draw(st.integers(0, 5))
+    return {"priority_levels": levels, "default_priority_level": min(levels, 2)}
+
+
+@st.composite
 def versions(draw):
     """(signature, settings document) of a version that a worker may serve."""
     rows_max = draw(st.sampled_from([0, 1, 8, 64]))
@@ -34,6 +43,9 @@ def versions(draw):
         "max_queue_size": draw(st.integers(0, 2**32 - 1)),
         "default_timeout_us": draw(st.integers(0, 86_400_000_000)),
         "allow_timeout_override": draw(st.booleans()),
+        "timeout_action": draw(st.sampled_from([None, "DELAY"])),
+        "instance_count": draw(st.integers(1, 9)),
+        **draw(orders()),
         "version_policy": draw(
             st.sampled_from([None, {"all": {}}, {"latest": {"num_versions": 2}}])
         ),
@@ -66,7 +78,7 @@ def test_the_own_configuration_as_an_override_changes_nothing(version, as_string
     for untouched in ("inputs", "outputs", "sample_rate"):
         assert merged[untouched] == document[untouched]
     before, after = QueueSettings.from_settings(document), QueueSettings.from_settings(merged)
-    if signature.max_batch_size and before.delay_us:
+    if signature.max_batch_size:
         assert after == before
 
 

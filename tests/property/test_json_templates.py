@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from serving.core.datatypes import Datatype
 from serving.core.errors import ServeError
 from serving.core.json_template import TEMPLATES_MAX, Templates
-from serving.core.request_http import HttpRequest
+from serving.core.request_http import HttpRequest, peek_timeout_us
 from serving.core.signature import Signature, TensorSpec
 
 NAMES = ["x", "y", 'x"data":', "]", "x]}]}"]
@@ -60,6 +60,16 @@ def entries(draw):
     return {key: entry[key] for key in keys}
 
 
+parameters = st.one_of(
+    st.dictionaries(st.sampled_from(["timeout", "priority"]), st.integers(0, 10**6)),
+    st.dictionaries(
+        st.sampled_from(["timeout", "driftgate_routing_key", '"timeout":5', "binary_data_output"]),
+        st.one_of(st.integers(-2, 10**17), st.booleans(), st.sampled_from(['"timeout":7', "k"])),
+    ),
+    st.none(),
+)
+
+
 @st.composite
 def bodies(draw):
     document = {"inputs": draw(st.lists(entries(), min_size=1, max_size=2))}
@@ -69,6 +79,8 @@ def bodies(draw):
         )
     if draw(st.integers(0, 5)) == 0:
         document["id"] = "1"
+    if draw(st.integers(0, 3)) == 0:
+        document["parameters"] = draw(parameters)
     keys = draw(st.permutations(list(document)))
     separators = draw(st.sampled_from([(",", ":"), (", ", ": "), (" ,\n", " : ")]))
     text = json.dumps({key: document[key] for key in keys}, separators=separators)
@@ -94,6 +106,23 @@ def test_whatever_came_before_a_body_means_what_it_means_alone(texts, signature)
         assert outcome(body, signature, templates) == outcome(body, signature, None)
 
 
+@given(bodies())
+def test_a_timeout_that_is_peeked_at_is_the_one_that_is_read(body):
+    found = peek_timeout_us(b"head" + body, 4)
+    try:
+        envelope = HttpRequest(body, None, 100).envelope
+    except ServeError:
+        return
+    assert found in (0, envelope.timeout_ns // 1000)
+
+
+def test_a_timeout_is_peeked_at_where_clients_put_it():
+    for text in ('{"parameters":{"timeout":5}}', '{"parameters": {"timeout": 5, "priority": 1}}'):
+        assert peek_timeout_us(text.encode(), 0) == 5
+    for text in ("", '{"timeout":5,"timeout":6}', '{"a":"\\"timeout\\":5,"}', '{"timeout":5.5}'):
+        assert peek_timeout_us(text.encode(), 0) == 0
+
+
 @given(numbers, numbers, st.booleans(), st.sampled_from(SIGNATURES))
 def test_one_memory_serves_versions_of_different_signatures(first, second, nested, other):
     templates = Templates()
@@ -103,6 +132,17 @@ def test_one_memory_serves_versions_of_different_signatures(first, second, neste
         for signature in (SIGNATURES[0], other, SIGNATURES[0]):
             assert outcome(body, signature, templates) == outcome(body, signature, None)
     assert templates.match(body) is not None
+
+
+def test_a_frame_with_a_deadline_is_remembered_and_one_with_a_key_is_not():
+    entry = {"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [1.0, 2.0]}
+    for shared, name in ((True, "timeout"), (True, "priority"), (False, "driftgate_routing_key")):
+        document = {"inputs": [entry], "parameters": {name: 5 if shared else "k"}}
+        templates = Templates()
+        body = json.dumps(document).encode()
+        alone = HttpRequest(body, None, 100, templates).envelope
+        assert (templates.match(body) is not None) is shared
+        assert HttpRequest(body, None, 100, templates).envelope == alone
 
 
 def test_the_memory_of_frames_is_bounded():

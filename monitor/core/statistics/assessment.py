@@ -6,7 +6,7 @@ and never for a block. Effect sizes alone cost a few microseconds a feature.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import isnan, nan
+from math import isnan, nan, sqrt
 
 import numpy as np
 
@@ -24,10 +24,11 @@ LEFT_OUT_MAX = 0.1
 # The cells of a discrete or categorical reference are the values it happened to hold. It
 # lacks as many rows of others as it holds values only once (Good and Turing), and live
 # rows of those make a difference with nothing moved. More than this share of chi-square's
-# own deviation, and p-values of cells would be small for that alone. So it is with the
-# two cells beyond a continuous reference's range: of windows in which nothing had moved
-# a tenth or more were measured to fall below 0.05.
+# own deviation, and p-values of cells would be small for that alone.
 NOVEL_MAX = 0.25
+# The cells of a continuous reference end at rows of its own. With fewer rows their shares
+# are so rough that p-values of cells fall below 0.05 twice as often as they should.
+CONTINUOUS_ROWS_MIN = 100
 # Two ways to the same number may differ in the last digits; draws that equal the
 # effect must count as equal.
 SAME = 1e-12
@@ -41,8 +42,8 @@ class Assessment:
     low, high: LEVEL interval for the effect without sampling error.
     p_value:   chance of such an effect or a larger one if nothing has moved. For one
                look: many features or many looks make small ones by themselves. NaN too
-               where the order lacks too many live values, or a reference with a long
-               tail too many cells.
+               where the order lacks too many live values, a reference with a long tail
+               too many cells, or a continuous one has too few rows to cut cells by.
     drawn:     the p-value comes from draws, since the law does not hold for so few rows
                or there is none.
     raw_error: how far the effect on raw values may be away; None: exact or not bounded.
@@ -75,17 +76,22 @@ def assess(
     null = Binned.of(layout, *unmoved(reference, live, seed))
     fair = {
         True: int(live[UNSEEN]) / live.sum() <= LEFT_OUT_MAX * np.sqrt(binned.row_noise[0]),
-        False: _novel_rows(feature) <= NOVEL_MAX * np.sqrt(2 * binned.freedom[0]),
+        False: _has_fair_cells(feature, float(binned.freedom[0])),
     }
     with np.errstate(over="ignore", invalid="ignore"):
         return [_assess(item, binned, again, null, fair[item.places]) for item in chosen]
 
 
+def _has_fair_cells(feature: FeatureProfile, freedom: float) -> bool:
+    """Whether with nothing moved live rows fall into the cells as reference rows did."""
+    if feature.exact:
+        return _novel_rows(feature) <= NOVEL_MAX * sqrt(2 * freedom)
+    values = int(feature.counts[:BINS].sum())
+    return values == 0 or values >= CONTINUOUS_ROWS_MIN
+
+
 def _novel_rows(feature: FeatureProfile) -> float:
-    """How many rows of as many as the reference has hold a value that it lacks."""
-    if not feature.exact:
-        # Its own outermost rows are its range: one is to be expected beyond each end.
-        return 2.0
+    """How many rows of as many as an exact reference has hold a value that it lacks."""
     once = float(np.count_nonzero(feature.counts[:BINS] == 1))
     if not feature.rare:
         return once

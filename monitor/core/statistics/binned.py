@@ -7,6 +7,10 @@ Laws:
   continuous feature, each value or category for a discrete or categorical one, and
   the slots for missing, below, above, non-finite and unseen; finer cells would
   measure the noise of 256 bins;
+- the outermost deciles are open: below joins the first and above the last, since
+  the reference's own outermost rows are its range and hold nothing beyond it by
+  construction. Only an end that is a lump of the data is closed (see `_closed`):
+  there a value beyond it is news, and a constant column has no other cell to move to;
 - what needs an order is computed over *places*: below, the bins, above. Missing,
   non-finite and unseen values have none and are left out of both sides;
 - a place stands at the middle of its bin (a discrete one at its value); below and
@@ -20,16 +24,25 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from monitor.core.bins import BINS, SLOTS, Counts, Floats, ordered_counts
+from monitor.core.bins import ABOVE, BELOW, BINS, SLOTS, Counts, Floats, ordered_counts
 from monitor.core.profile import FeatureProfile
 
 DECILES = 10
 PLACES = BINS + 2
+# Reference rows in a decile; with fewer it joins its neighbour. Its ends are rows of
+# the reference, and where few lie between two of them that says little of how many
+# live rows will: of windows in which nothing had moved a third fell below 0.05 with
+# two rows a cell, and as many as should with ten.
+CELL_ROWS_MIN = 10
 # Winsorised numbers end at these quantiles of the reference ...
 TAIL_SHARE = 0.001
 # ... and, where the bin that holds one is a tail and no lump of the data, at its
 # inner edge: how far out the reference's own outermost rows lie is an accident.
 TAIL_BIN_SHARE_MAX = 0.01
+# A lump at an end of the reference's range holds as many rows or more, and the share
+# above: with fewer it may be an accident of rounding, and values beyond it are to be
+# expected.
+CLOSED_END_ROWS_MIN = 50
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,6 +50,8 @@ class Layout:
     """Cells and places of f features.
 
     ends:    (f, C) how many bins stand before the end of each cell, rising.
+    last:    (f,) the last bin in use.
+    closed:  (f, 2) bool: below and above are cells of their own.
     places:  (f, PLACES) in the feature's unit, not falling.
     widths:  (f, PLACES) of the bins; 0 where a place is one value.
     inner:   (f, PLACES) the places, winsorised; inner_widths: (f, PLACES) what is left.
@@ -45,6 +60,8 @@ class Layout:
     """
 
     ends: NDArray[np.int64]
+    last: NDArray[np.int64]
+    closed: NDArray[np.bool_]
     places: Floats
     widths: Floats
     inner: Floats
@@ -62,8 +79,11 @@ class Layout:
         inner_lower = np.clip(lower, least, most)
         inner_upper = np.clip(upper, least, most)
         inner = _middle(inner_lower, inner_upper)
+        last = np.array([max(feature.starts.size - 1, 0) for feature in features], dtype=np.int64)
         return cls(
             _ends(counts, exact),
+            last,
+            _closed(features, counts),
             _middle(lower, upper),
             _gap(lower, upper),
             inner,
@@ -242,7 +262,8 @@ def _ends(counts: Counts, exact: NDArray[np.bool_]) -> NDArray[np.int64]:
     """(f, C): C is DECILES, or BINS where a feature needs one cell per value.
 
     A bin belongs to the decile in which the middle of its reference mass lies, so
-    the cut depends on the reference alone.
+    the cut depends on the reference alone. Deciles of too few rows join a neighbour,
+    which leaves cells without bins behind.
     """
     inside = counts[:, :BINS]
     total = np.maximum(inside.sum(axis=-1, keepdims=True), 1)
@@ -251,14 +272,56 @@ def _ends(counts: Counts, exact: NDArray[np.bool_]) -> NDArray[np.int64]:
     ends = np.full((len(counts), BINS if exact.any() else DECILES), BINS, dtype=np.int64)
     for k in range(DECILES):
         ends[:, k] = (decile <= k).sum(axis=-1)
+    _join_small(ends[:, : DECILES - 1], inside)
     ends[exact] = np.arange(1, ends.shape[1] + 1)
     return ends
 
 
+def _join_small(ends: NDArray[np.int64], inside: Counts) -> None:
+    """Take back, in place, the ends of cells that hold fewer than CELL_ROWS_MIN rows.
+
+    ends: (f, DECILES - 1), all but the last, which is that of the bins; inside: (f, BINS).
+    """
+    below = np.concatenate([np.zeros_like(inside[:, :1]), np.cumsum(inside, axis=-1)], axis=-1)
+    feature = np.arange(len(ends))
+    start = np.zeros(len(ends), dtype=np.int64)
+    for k in range(ends.shape[1]):
+        held = below[feature, ends[:, k]] - below[feature, start]
+        ends[:, k] = start = np.where(held < CELL_ROWS_MIN, start, ends[:, k])
+    small = below[:, -1] - below[feature, start] < CELL_ROWS_MIN
+    ends[small[:, None] & (ends == start[:, None])] = BINS
+
+
+def _closed(features: Sequence[FeatureProfile], counts: Counts) -> NDArray[np.bool_]:
+    """Whether the reference's range ends in a lump, at the low and at the high end: (f, 2).
+
+    At the low end more than a 256th in the first bin can only be rows of its start; at
+    the high end a bin that starts where the range ends holds nothing else.
+    """
+    least = np.maximum(counts[:, :BINS].sum(axis=-1) * TAIL_BIN_SHARE_MAX, CLOSED_END_ROWS_MIN)
+    closed = np.zeros((len(features), 2), dtype=np.bool_)
+    for f, feature in enumerate(features):
+        if feature.starts.size:
+            rows = feature.counts[[0, feature.starts.size - 1]]
+            closed[f] = (rows >= least[f]) & np.array([True, feature.starts[-1] == feature.high])
+    return closed
+
+
 def _cells(layout: Layout, counts: Counts) -> Counts:
     """(..., f, SLOTS) -> (..., f, C + 5)."""
+    counts = _open(layout, counts)
     below = np.cumsum(counts[..., :BINS], axis=-1)
     ends = layout.ends.reshape((1,) * (counts.ndim - layout.ends.ndim) + layout.ends.shape)
     reached = np.where(ends > 0, np.take_along_axis(below, np.maximum(ends - 1, 0), axis=-1), 0)
     inside = np.diff(reached, axis=-1, prepend=0)
     return np.concatenate([inside, counts[..., BINS:SLOTS]], axis=-1)
+
+
+def _open(layout: Layout, counts: Counts) -> Counts:
+    """What lies beyond an end that is not closed, in the bin at that end."""
+    beyond = np.where(layout.closed, 0, counts[..., BELOW : ABOVE + 1])
+    opened = counts.copy()
+    opened[..., 0] += beyond[..., 0]
+    opened[..., np.arange(len(layout.last)), layout.last] += beyond[..., 1]
+    opened[..., BELOW : ABOVE + 1] -= beyond
+    return opened

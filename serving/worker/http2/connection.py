@@ -34,7 +34,7 @@ RESET_COST = 10
 SMALL_FRAME_BYTES = 256  # of data; smaller ones are honest only as the end of a message
 LINGER_S = 2.0  # for the client to read what was last, and to hang up
 PING_ACK_S = 20.0
-LAST_CALLS_S = 1.0  # of a drain, for a client that does not answer its PING
+LAST_CALLS_S = 4.0  # of a drain, for a client that does not answer its PING, or is slow to
 
 
 class Connection(asyncio.BufferedProtocol):

@@ -72,6 +72,9 @@ class FakeWorker:
                 os.replace(scratch, self.told)
                 applied = pb.RoutesApplied(epoch=message.set_routes.epoch)
                 await endpoint.send(pb.FromWorker(routes_applied=applied))
+            elif kind == "explain":  # it has no batchers
+                explained = pb.Explained(id=message.explain.id)
+                await endpoint.send(pb.FromWorker(explained=explained))
             elif kind == "drain":
                 await asyncio.sleep(0.1)
                 await endpoint.send(pb.FromWorker(drained=pb.Drained()))

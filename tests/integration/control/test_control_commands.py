@@ -50,6 +50,25 @@ def told(driftgate: Run, *words: str) -> dict[str, Any]:
     return document
 
 
+def test_the_monitor_takes_its_rollback_back_and_the_candidate_serves_again(
+    driftgate: Run, ready: FakeGateway
+) -> None:
+    started = told(driftgate, "rollout", "start", "digits", "2", "--steps", "20,100")["after"]
+    rollout = started["rollout"]
+    monitor = {"origin": "monitor", "actor": "monitor", "rollout": rollout}
+    rolled_back = ready.tell("ROLLBACK", id="monitor:digits:rollback:r", **monitor)
+    generation = rolled_back["after"]["generation"]
+    undo = {"id": "monitor:digits:undo:r", "expected_generation": generation, **monitor}
+    for _ in range(2):  # it may be sent again after a crash
+        ready.tell("UNDO", **undo)
+    found = ready.deployment()
+    assert (found["candidate"]["version"], found["weight"]) == ("2", 20)
+    assert (found["phase"], found["quarantined"]) == ("PROGRESSING", [])
+    eventually(lambda: ready.arms() == [{"1": 80, "2": 20}] * 2)
+    verbs = [revision["verb"] for revision in found["history"]]
+    assert verbs[-3:] == ["START", "ROLLBACK", "UNDO"]
+
+
 def test_a_rollout_is_started_advanced_and_rolled_back(driftgate: Run, ready: FakeGateway) -> None:
     started = told(driftgate, "rollout", "start", "digits", "2", "--steps", "5,50,100")
     assert started["after"]["candidate"]["version"] == "2"

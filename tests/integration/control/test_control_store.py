@@ -24,6 +24,7 @@ from serving.store.audit import verify_audit
 from serving.store.control_log import ConflictError, SqliteControlLog
 from serving.store.control_store import ControlStore, version_named
 from serving.store.files import StoreError
+from tests.spoiled_schema import spoil_schema
 
 V1, V2, V3 = (Version(str(n), f"{n}" * 64) for n in (1, 2, 3))
 
@@ -118,7 +119,9 @@ def test_a_log_refuses_an_append_after_an_entry_that_is_not_the_last(tmp_path: P
     store.close()
 
 
-@pytest.mark.parametrize("damage", ["header", "middle", "empty", "missing", "truncated log"])
+@pytest.mark.parametrize(
+    "damage", ["header", "middle", "schema", "empty", "missing", "truncated log"]
+)
 def test_a_damaged_log_is_set_aside_and_the_last_good_state_serves(
     tmp_path: Path, damage: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -151,6 +154,8 @@ def spoil(path: Path, damage: str) -> None:
         for offset in range(4096, len(data), 4096):
             data[offset : offset + 64] = b"\xee" * 64
         path.write_bytes(data)
+    elif damage == "schema":
+        spoil_schema(path)
     elif damage == "empty":
         path.write_bytes(b"")
     elif damage == "missing":
@@ -175,13 +180,14 @@ def test_without_a_snapshot_the_audit_log_restores_the_state(
     store.close()
 
 
+@pytest.mark.parametrize("damage", ["header", "schema"])
 def test_a_damaged_audit_log_is_set_aside_and_its_length_remembered(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, damage: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     store = filled(tmp_path)
     before = dict(store.deployments)
     store.close()
-    spoil(tmp_path / "audit.db", "header")
+    spoil(tmp_path / "audit.db", damage)
     store = ControlStore(tmp_path, 9)
     assert store.deployments == before
     assert "audit.db is damaged" in capfd.readouterr().err
@@ -208,6 +214,14 @@ def test_verify_finds_what_was_done_to_the_audit_log(tmp_path: Path, tamper: str
     connection.close()
     assert verify_audit(tmp_path)[1]
     store.close()
+
+
+def test_verify_says_that_an_audit_log_cannot_be_read(tmp_path: Path) -> None:
+    filled(tmp_path).close()
+    spoil(tmp_path / "audit.db", "schema")
+    read, (said,) = verify_audit(tmp_path)
+    assert read == 0
+    assert said.startswith("audit.db cannot be read")
 
 
 def test_an_audit_log_without_its_head_is_not_called_whole(tmp_path: Path) -> None:

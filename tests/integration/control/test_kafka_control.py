@@ -1,7 +1,6 @@
 """Gateways on a control topic of a real broker."""
 
 import asyncio
-import dataclasses
 import os
 import random
 import subprocess
@@ -15,7 +14,7 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from eventlog.kafka.topics import Topics
-from eventlog.settings import KafkaSettings, LogSettings
+from eventlog.settings import KafkaSettings
 from protos import control_pb2 as pb
 from serving.admin_client import AdminError
 from serving.core.rollout_state import Deployment
@@ -27,6 +26,7 @@ from tests.broker.link import Link, linked_broker
 from tests.broker.topics import run, settings_for_test
 
 from .conftest import FakeGateway, eventually
+from .shared_gateways import alike, folded_anew, share, shared
 
 SEED = 20261128
 
@@ -110,27 +110,9 @@ def pair(broker: tuple[Broker, Link], make_gateway: Callable[..., FakeGateway]) 
     node, link = broker
     settings = control_settings(node.address)
     one, two = make_gateway(workers=1), make_gateway(workers=1)
-    for gateway, address in ((one, node.address), (two, link.address)):
-        gateway.config = dataclasses.replace(
-            gateway.config,
-            log=LogSettings(kafka=address),
-            kafka=settings,
-            registry_dir=one.config.registry_dir,
-        )
+    share(one, node.address, settings, one)
+    share(two, link.address, settings, one)
     return one, two
-
-
-def shared(gateway: FakeGateway) -> dict[str, Any]:
-    found: dict[str, Any] = gateway.admin.status()["control"]["kafka"]
-    return found
-
-
-def alike(*gateways: FakeGateway) -> bool:
-    states = [shared(gateway) for gateway in gateways]
-    assert all(state["up"] and not state["diverged"] for state in states)
-    assert len({state["folded_offset"] for state in states}) == 1
-    first = gateways[0].deployment()
-    return all(gateway.deployment() == first for gateway in gateways)
 
 
 def test_a_rollback_at_one_gateway_takes_effect_on_all(pair: Pair) -> None:
@@ -371,21 +353,5 @@ def test_a_thousand_interleaved_commands_with_one_gateway_cut_off_for_a_while(
     print(one.deployment()["generation"], shared(one)["folded_offset"])
     for gateway in pair:
         assert gateway.admin.verify_audit()["problems"] == []
-    asyncio.run(folded_anew(node.address, one))
-
-
-async def folded_anew(address: str, gateway: FakeGateway) -> None:
-    """A reader of the whole topic, without any snapshot, comes to what the gateways serve."""
-    from serving.core.replica import Replica
-    from serving.core.rollout_codec import command_from_proto, deployment_to_proto
-    from serving.supervisor.admin import to_document
-
-    log = KafkaControlLog(address, gateway.config.kafka)
-    _, end = await log.open()
-    replica = Replica()
-    while replica.position < end:
-        for entry in await log.read(replica.position, 5.0):
-            command = command_from_proto(pb.Proposal.FromString(entry.value).command)
-            replica, _ = replica.fold(entry.offset, command)
-    await log.close()
-    assert to_document(deployment_to_proto(replica.deployment("digits"))) == gateway.deployment()
+    folded = asyncio.run(folded_anew(node.address, one.config.kafka))
+    assert folded == one.deployment()

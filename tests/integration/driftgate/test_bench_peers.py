@@ -34,7 +34,7 @@ def test_a_form_of_its_own_is_read_as_the_others_are():
 def test_what_the_servers_run_is_python_without_errors():
     for path in SCRIPTS.glob("*.py"):
         compile(path.read_text(), str(path), "exec")
-    assert len(list(SCRIPTS.glob("*.py"))) == 5
+    assert len(list(SCRIPTS.glob("*.py"))) == 8
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,7 @@ def test_a_push_reads_the_signature_and_points_the_alias(
     assert manifest.lineage == {"commit": "1a2b", "data": "x=y"}
     assert manifest.serving == {"max_batch_size": 16, "log_mode": "durable"}
     assert registry.aliases("fraud") == {"champion": "1"}
-    assert said["notes"] == ["no reference: the monitor cannot tell drift of this version"]
+    assert said["notes"] == ["no reference: the monitor makes one of the version's first traffic"]
 
 
 def test_golden_samples_are_made_and_are_the_same_every_time(

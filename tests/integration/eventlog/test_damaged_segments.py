@@ -24,6 +24,7 @@ from eventlog import (
     parse_gap,
     publish_position,
 )
+from tests.spoiled_schema import spoil_schema
 
 A = "aaaaaa"
 ROWS = 40  # per record
@@ -117,6 +118,18 @@ def test_flipped_bits_anywhere_are_found_or_harmless(tmp_path: Path) -> None:
             content[chance.randrange(len(content))] ^= 1 << chance.randrange(8)
         path.write_bytes(content)
         close_books(directory)
+        check(directory, pristine)
+
+
+def test_a_flip_in_the_schema_costs_that_segment(tmp_path: Path) -> None:
+    build(tmp_path / "whole", per_segment=4)
+    pristine = {stored.offset: stored for stored in read_all(tmp_path / "whole")}
+    for index, path in enumerate(segments(tmp_path / "whole")):
+        directory = tmp_path / f"flipped{index}"
+        shutil.copytree(tmp_path / "whole", directory)
+        spoil_schema(directory / path.name)
+        (closed,) = close_books(directory)
+        assert closed.damaged == (f"{path.name}.corrupt",)
         check(directory, pristine)
 
 

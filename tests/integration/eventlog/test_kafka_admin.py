@@ -2,8 +2,11 @@
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import UnknownTopicOrPartitionError
 
 from driftgate.cli import main
 from eventlog.kafka.admin import AdminRefused, Did, check_topics, init_topics
@@ -19,6 +22,26 @@ def test_topics_are_made_once_and_as_planned(kafka: str) -> None:
     assert {report.did for report in first} == {Did.CREATED}
     assert {report.did for report in run(init_topics(kafka, settings))} == {Did.EXISTS}
     assert run(check_topics(kafka, settings)) == []
+
+
+def test_a_broker_that_has_not_heard_of_a_new_topic_is_asked_again(
+    kafka: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    describe, asked = AIOKafkaAdminClient.describe_configs, 0
+
+    async def late(admin: AIOKafkaAdminClient, resources: list[Any]) -> Any:
+        nonlocal asked
+        asked += 1
+        answers = await describe(admin, resources)
+        if asked == 1:
+            first = answers[0].resources
+            first[0] = (UnknownTopicOrPartitionError.errno, *first[0][1:])
+        return answers
+
+    monkeypatch.setattr(AIOKafkaAdminClient, "describe_configs", late)
+    reports = run(init_topics(kafka, settings_for_test()))
+    assert {report.did for report in reports} == {Did.CREATED}
+    assert asked == 2
 
 
 def test_a_dry_run_makes_nothing(kafka: str) -> None:

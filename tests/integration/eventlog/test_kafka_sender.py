@@ -13,6 +13,7 @@ from eventlog import encode_predictions, fake_rows
 from eventlog.core.kafka_message import Message, Placed, place
 from eventlog.core.marks import heartbeat_record
 from eventlog.core.record import Record
+from eventlog.kafka.connect import explain
 from eventlog.kafka.failure import Unavailable, Unsendable
 from eventlog.kafka.sender import Addressed, Sender
 from eventlog.kafka.topics import partition_of
@@ -150,6 +151,18 @@ def test_nobody_at_the_address_is_said_in_a_sentence() -> None:
             await sender.close(5.0)
 
     run(send())
+
+
+def test_a_broker_that_is_down_is_not_taken_for_the_reason_while_another_answers(
+    kafka: str,
+) -> None:
+    down = f"127.0.0.1:{free_ports(1)[0]}"
+    settings = settings_for_test()
+    reason = f"kafka cannot be used: no answer in time, and {down}: connection refused"
+    for addresses in (f"{down},{kafka}", f"{kafka},{down}"):
+        assert run(explain(addresses, settings, TimeoutError())) == reason
+    alone = f"kafka cannot be used: {down}: connection refused"
+    assert run(explain(down, settings, TimeoutError())) == alone
 
 
 @pytest.fixture(scope="module")

@@ -3,16 +3,19 @@
 import json
 import resource
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from driftgate.cli import main
 from eventlog import MemoryLog
-from monitor.action_store import ActionStore
+from monitor.action_store import ActionStore, answer_waiting
 from monitor.admin import AdminError, AdminRefused
 from monitor.automation import Automation
 from monitor.core.deployment import Deployment, parse_deployment
@@ -20,8 +23,14 @@ from monitor.core.guards import Action, Guards
 from monitor.core.judge import Kind
 from monitor.documents import block_document, verdict_document
 from monitor.engine import Closed, Engine
-from monitor.retrain import OUTPUT_TAIL, HookEnded, RetrainHooks
 from monitor.store import BlockRow, Store
+from monitor.trainings import Due
+from monitor.triggers.command import OUTPUT_TAIL, CommandTrigger
+from monitor.triggers.core.request import Request
+from monitor.triggers.core.retry import Attempt, Fate
+from monitor.triggers.core.schedule import Schedule
+from monitor.triggers.dataset import Without
+from monitor.triggers.hooks import HookEnded, RetrainHooks
 from tests.monitor_world import (
     BLOCK_NS,
     CODEC,
@@ -80,6 +89,14 @@ class Crash(BaseException):
     """The process dies here."""
 
 
+EVIDENCE = {"model": MODEL, "window_start_ns": 0, "window_end_ns": 1, "features": []}
+
+
+def command_hooks(argv: tuple[str, ...], path: Path, timeout_s: float) -> RetrainHooks:
+    trigger = CommandTrigger(argv, path, timeout_s) if argv else None
+    return RetrainHooks(trigger, Without("not here"), give_up_ns=3600 * S)
+
+
 class World:
     """Engine, store and automation over a log in memory; the clock is the traffic's."""
 
@@ -89,12 +106,13 @@ class World:
         self.gateway = FakeGateway()
         self.store = Store(path / "monitor.db", "test")
         self.log = ActionStore(path / "actions.db")
-        self.hooks = RetrainHooks(hook, path, timeout_s=30.0)
+        self.hooks = command_hooks(hook, path, timeout_s=30.0)
         self.engine = Engine(
             self.traffic.log, CODEC.decode, PROFILES, SETTINGS, load_page=self.store.label_page
         )
         self.late_ns = 0
-        self.options: dict[str, Any] = {"rollback": True, "advance": True}
+        self.options: dict[str, Any] = {"rollback": True, "undo": True, "advance": True}
+        self.guards = GUARDS
         self.restart()
 
     def restart(self) -> None:
@@ -103,7 +121,7 @@ class World:
             self.log,
             self.gateway,
             self.hooks,
-            GUARDS,
+            self.guards,
             retrain_window_ns=60 * S,
             clock=lambda: self.traffic.now_ns + self.late_ns,
             **self.options,
@@ -149,6 +167,10 @@ class World:
     def actions(self) -> list[tuple[Action, str]]:
         return [(row.action, row.state) for row in reversed(self.log.actions(MODEL))]
 
+    def acts(self) -> list[tuple[Action, str]]:
+        """But for trainings, which are dry."""
+        return [item for item in self.actions() if item[0] is not Action.RETRAIN]
+
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
@@ -187,6 +209,95 @@ def test_killed_after_sending_it_sends_the_same_command_again(world: World) -> N
     assert len(sent) == 2
     assert len(set(sent)) == 1
     assert world.actions() == [(Action.ROLLBACK, "done")]
+
+
+def test_a_rollback_that_helped_is_said_to_have_helped(world: World) -> None:
+    rolled_back(world)
+    world.run(60)
+    assert world.gateway.verbs() == ["ROLLBACK"]
+    (row,) = world.log.actions(MODEL)
+    assert row.data["verified"] == "confirmed"
+    assert "where the candidate's was" in row.data["verification"]
+    notes = [c for c in world.gateway.applied.values() if "confirmed" in c["reason"]]
+    assert len(notes) == 1
+    assert world.store.verdict(row.verdict)["verified"] == "confirmed"
+
+
+def test_a_rollback_that_made_it_worse_is_taken_back_once(world: World) -> None:
+    rolled_back(world)
+    world.traffic.harm = 0.8  # of stable; the inputs are what they were
+    world.run(60)
+    assert world.gateway.verbs() == ["ROLLBACK", "UNDO"]
+    command = next(c for c in world.gateway.applied.values() if c["verb"] == "UNDO")
+    assert (command["rollout"], command["expected_generation"]) == ("r3", "5")
+    assert "the rollback made it worse: loss" in command["reason"]
+    world.restart()
+    world.run(10)
+    assert world.gateway.verbs() == ["ROLLBACK", "UNDO"]
+    assert world.acts() == [(Action.ROLLBACK, "done"), (Action.UNDO, "done")]
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"frozen": True}, "frozen"),
+        ({"hold_until_ns": str(1 << 62)}, "holds"),
+        ({"history": [{"verb": "PROMOTE", "actor": "ann", "ts_ns": str(1 << 62)}]}, "changed"),
+    ],
+    ids=["frozen", "held", "changed since"],
+)
+def test_what_an_operator_did_since_keeps_a_rollback(
+    world: World, change: dict[str, Any], word: str
+) -> None:
+    rolled_back(world)
+    world.gateway.state |= change
+    world.traffic.harm = 0.8
+    world.run(60)
+    assert world.gateway.verbs() == ["ROLLBACK"]
+    assert word in world.automation.withheld[MODEL]
+    world.run(60)  # and it is not thought of for ever
+    assert "made it worse" not in world.automation.withheld.get(MODEL, "")
+
+
+def test_where_the_data_moved_as_well_a_rollback_stays(world: World) -> None:
+    rolled_back(world)
+    world.traffic.harm, world.traffic.shift = 0.8, 3.0
+    world.run(60)
+    assert "UNDO" not in world.gateway.verbs()
+
+
+def test_undoing_can_be_switched_off_and_can_ask(world: World) -> None:
+    world.options["undo"] = False
+    world.restart()
+    rolled_back(world)
+    world.traffic.harm = 0.8
+    world.run(60)
+    assert "switched off" in world.automation.withheld[MODEL]
+    world.options["undo"] = True
+    world.guards = replace(GUARDS, approve=frozenset({Action.UNDO}), approve_ns=1000 * S)
+    world.restart()
+    world.run(5)
+    assert world.acts() == [(Action.ROLLBACK, "done"), (Action.UNDO, "waiting")]
+    key = world.log.waiting()[0].key
+    answer = {"answer": "approve", "answered_by": "ann", "answered_ns": world.traffic.now_ns}
+    assert answer_waiting(world.path / "actions.db", key, answer)
+    world.run(5)
+    assert world.gateway.verbs() == ["ROLLBACK", "UNDO"]
+
+
+def rolled_back(world: World) -> None:
+    """A bad candidate came, and went by the monitor's own command."""
+    world.run(10)
+    world.roll_out(BAD, 20)
+    world.run(40)
+    assert world.gateway.verbs() == ["ROLLBACK"]
+    world.traffic.candidate = None
+    at_ns = world.log.actions(MODEL)[0].at_ns
+    world.gateway.state = {
+        "model": MODEL, "phase": "STABLE", "generation": "5", "stable": {"digest": GOOD.digest},
+        "changed_ns": str(at_ns + 5),
+        "history": [{"verb": "ROLLBACK", "actor": "monitor", "ts_ns": str(at_ns + 5)}],
+    }  # fmt: skip
 
 
 def test_a_gateway_that_is_down_gets_the_command_when_it_is_back(world: World) -> None:
@@ -359,21 +470,20 @@ def test_the_hook_is_run_once_with_the_evidence(
 def test_a_hook_that_cannot_run_or_end_is_reported(
     tmp_path: Path, argv: tuple[str, ...], word: str
 ) -> None:
-    hooks = RetrainHooks(argv, tmp_path, timeout_s=0.3)
-    hooks.start("k", {"model": MODEL, "window_start_ns": 0, "window_end_ns": 1})
+    hooks = command_hooks(argv, tmp_path, timeout_s=0.3)
+    hooks.start("k", EVIDENCE)
     deadline = time.monotonic() + 60
     ended = hooks.ended()
     while not ended and time.monotonic() < deadline:
         time.sleep(0.02)
         ended = hooks.ended()
-    assert ended[0].exit_code is None
-    assert word in ended[0].output
+    assert ended[0].outcome["exit_code"] is None
+    assert word in ended[0].outcome["output"]
 
 
 def run_hook(path: Path, program: str, timeout_s: float = 60.0) -> HookEnded:
-    hooks = RetrainHooks((sys.executable, "-c", program), path, timeout_s=timeout_s)
-    evidence = {"model": MODEL, "window_start_ns": 0, "window_end_ns": 1, "more": "x" * 300_000}
-    hooks.start("k", evidence)
+    hooks = command_hooks((sys.executable, "-c", program), path, timeout_s=timeout_s)
+    hooks.start("k", {**EVIDENCE, "more": "x" * 300_000})
     deadline = time.monotonic() + 120
     while not (ended := hooks.ended()) and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -390,8 +500,8 @@ print("the end")
     before_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     ended = run_hook(tmp_path, program)
     grown_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kib
-    assert (ended.exit_code, len(ended.output)) == (0, OUTPUT_TAIL)
-    assert ended.output.endswith("the end\n")
+    assert (ended.good, len(ended.outcome["output"])) == (True, OUTPUT_TAIL)
+    assert ended.outcome["output"].endswith("the end\n")
     assert grown_kib < 90_000  # it wrote 180 MB
 
 
@@ -403,7 +513,7 @@ print("trained", flush=True)
 """
     started = time.monotonic()
     ended = run_hook(tmp_path, program, timeout_s=38.0)
-    assert (ended.exit_code, ended.output) == (0, "trained\n")
+    assert (ended.good, ended.outcome["output"]) == (True, "trained\n")
     assert time.monotonic() - started < 35
 
 
@@ -495,3 +605,280 @@ def test_when_the_record_of_actions_is_lost_a_retraining_waits(tmp_path: Path) -
     assert again.past(MODEL) == [past]
     again.close()
     assert len(list(tmp_path.glob("actions.db.*.corrupt"))) == 1
+
+
+@pytest.fixture
+def asking(tmp_path: Path) -> Iterator[World]:
+    """A monitor that asks before it rolls back or retrains; in a state directory."""
+    made = World(tmp_path / "monitor", ("unused",))
+    made.hooks.start = lambda key, evidence: None  # type: ignore[method-assign, assignment]
+    made.guards = replace(
+        GUARDS, approve=frozenset({Action.ROLLBACK, Action.RETRAIN}), approve_ns=60 * S
+    )
+    made.restart()
+    made.run(10)
+    yield made
+    made.close()
+
+
+def ask_for_a_rollback(world: World) -> str:
+    world.roll_out(BAD, 20)
+    for _ in range(60):
+        if not world.log.waiting():
+            world.run(1)
+    world.run(1)
+    assert world.gateway.verbs() == []
+    assert world.actions() == [(Action.ROLLBACK, "waiting")]
+    assert "under way" in world.automation.withheld[MODEL]
+    (row,) = world.log.waiting()
+    return row.key
+
+
+def answer(world: World, key: str, word: str) -> bool:
+    said = {"answer": word, "answered_by": "ann", "answered_ns": world.traffic.now_ns, "why": "so"}
+    return answer_waiting(world.path / "actions.db", key, said)
+
+
+def notes_of(world: World) -> list[str]:
+    return [c["reason"] for c in world.gateway.applied.values() if c["verb"] == "NOTE"]
+
+
+def test_what_waits_for_approval_is_done_once_it_is_approved(asking: World) -> None:
+    key = ask_for_a_rollback(asking)
+    assert answer(asking, key, "approve")
+    assert not answer(asking, key, "deny")  # the first answer counts
+    asking.restart()
+    asking.run(3)
+    assert asking.gateway.verbs() == ["ROLLBACK"]
+    assert asking.actions() == [(Action.ROLLBACK, "done")]
+    notes = notes_of(asking)
+    assert len([note for note in notes if "waits for approval" in note]) == 1
+    assert "the rollback was approved by ann (so)" in notes
+
+
+@pytest.mark.ci
+def test_what_is_denied_is_not_done_and_not_asked_again(asking: World) -> None:
+    key = ask_for_a_rollback(asking)
+    assert answer(asking, key, "deny")
+    asking.run(110)
+    assert asking.gateway.verbs() == []
+    assert asking.actions() == [(Action.ROLLBACK, "denied")]
+    assert "the rollback was denied by ann (so)" in notes_of(asking)
+
+
+@pytest.mark.ci
+def test_what_nobody_approves_expires_and_is_asked_again_after_its_cool_down(
+    asking: World,
+) -> None:
+    key = ask_for_a_rollback(asking)
+    asking.run(61)
+    assert asking.actions() == [(Action.ROLLBACK, "expired")]
+    assert any("nobody approved it within 60 s" in note for note in notes_of(asking))
+    assert not answer(asking, key, "approve")
+    asking.run(60)
+    assert asking.actions() == [(Action.ROLLBACK, "waiting")]
+    assert asking.gateway.verbs() == []
+
+
+def test_an_answer_that_comes_too_late_approves_nothing(asking: World) -> None:
+    key = ask_for_a_rollback(asking)
+    asking.run(61, act=False)
+    assert answer(asking, key, "approve")
+    asking.run(1)
+    assert asking.gateway.verbs() == []
+    assert asking.actions() == [(Action.ROLLBACK, "expired")]
+
+
+def test_an_approved_action_waits_for_an_operator_s_hold(asking: World) -> None:
+    key = ask_for_a_rollback(asking)
+    asking.gateway.state["hold_until_ns"] = str(asking.traffic.now_ns + 5 * S)
+    assert answer(asking, key, "approve")
+    asking.run(3)
+    assert asking.gateway.verbs() == []
+    asking.run(6)
+    assert asking.gateway.verbs() == ["ROLLBACK"]
+
+
+def test_an_approved_retraining_runs_its_hook_once(asking: World) -> None:
+    started: list[str] = []
+    asking.hooks.start = lambda key, evidence: started.append(evidence["kind"])  # type: ignore[method-assign, assignment]
+    asking.traffic.shift, asking.traffic.harm = 1.0, 0.4
+    asking.run(30)
+    assert asking.actions() == [(Action.RETRAIN, "waiting")]
+    assert started == []
+    (row,) = asking.log.waiting()
+    assert answer(asking, row.key, "approve")
+    asking.run(3)
+    assert started == ["retrain"]
+    assert asking.actions() == [(Action.RETRAIN, "running")]
+
+
+def test_an_operator_sees_what_waits_and_answers(
+    asking: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = ask_for_a_rollback(asking)
+    now_ns = asking.traffic.now_ns
+    monkeypatch.setattr("driftgate.commands.monitor_approve.time.time_ns", lambda: now_ns)
+    place = ["--state-dir", str(asking.path.parent)]
+    assert main(["monitor", "approve", *place, "-o", "json"]) == 0
+    (shown,) = json.loads(capsys.readouterr().out)
+    assert (shown["id"], shown["action"], shown["model"]) == (key, "rollback", MODEL)
+    assert shown["waits_until_ns"] - shown["asked_ns"] == 60 * S
+    assert main(["monitor", "deny", "other", *place]) == 1
+    assert "nothing waits" in capsys.readouterr().err
+    assert main(["monitor", "approve", key, "--reason", "seen", *place]) == 0
+    monkeypatch.undo()
+    asking.run(3)
+    assert asking.gateway.verbs() == ["ROLLBACK"]
+    assert any("(seen)" in note for note in notes_of(asking))
+    capsys.readouterr()
+    assert main(["monitor", "deny", *place]) == 0
+    assert capsys.readouterr().out == "nothing waits for approval\n"
+
+
+class FakeTrigger:
+    """Asks nobody; every request stays under way."""
+
+    def __init__(self, repeatable: bool = True) -> None:
+        self.repeatable = repeatable
+        self.asked: list[Request] = []
+        self.fate: Fate | None = None  # None: no answer until `stop`
+        self._stopped = threading.Event()
+
+    def attempt(self, request: Request) -> Attempt:
+        self.asked.append(request)
+        if self.fate is None:
+            self._stopped.wait(60)
+        return Attempt(self.fate or Fate.RETRY, "asked")
+
+    def check(self) -> str:
+        return ""
+
+    def show(self, request: Request) -> str:
+        return ""
+
+    def stop(self) -> None:
+        self._stopped.set()
+
+
+def triggered_by(world: World, trigger: FakeTrigger) -> FakeTrigger:
+    world.hooks = RetrainHooks(trigger, Without("not here"), give_up_ns=1 << 62)
+    world.restart()
+    return trigger
+
+
+def settle(world: World, state: str) -> None:
+    deadline = time.monotonic() + 60
+    while world.actions()[-1][1] != state and time.monotonic() < deadline:
+        time.sleep(0.01)
+        world.automation.step(world.engine.models)
+    assert world.actions()[-1] == (Action.RETRAIN, state)
+
+
+def test_a_request_that_was_under_way_is_sent_again_after_a_restart_under_its_key(
+    world: World,
+) -> None:
+    first = triggered_by(world, FakeTrigger())
+    world.run(20)
+    world.traffic.shift, world.traffic.harm = 1.0, 0.4
+    world.run(25)
+    assert world.actions() == [(Action.RETRAIN, "running")]
+    world.hooks.kill()
+    second = FakeTrigger()
+    second.fate = Fate.DONE
+    triggered_by(world, second)
+    settle(world, "done")
+    assert len(world.actions()) == 1
+    assert [item.document for item in second.asked] == [item.document for item in first.asked]
+
+
+def test_a_schedule_asks_once_and_again_after_its_period(world: World) -> None:
+    trigger = FakeTrigger()
+    trigger.fate = Fate.DONE
+    world.options["schedule"] = Schedule(every_ns=210 * S)  # beyond the cool-down
+    world.traffic.rows_per_block = 40
+    triggered_by(world, trigger)
+    world.run(209)
+    assert world.actions() == []
+    world.run(12)
+    settle(world, "done")
+    evidence = trigger.asked[0].document
+    assert (evidence["cause"], evidence["kind"], evidence["verdict"]) == ("schedule", "healthy", "")
+    assert evidence["version"] == GOOD.name
+    assert evidence["window_end_ns"] - evidence["window_start_ns"] == 60 * S
+    world.run(190)
+    assert len(world.actions()) == 1
+    world.run(35)
+    settle(world, "done")
+    assert len(world.actions()) == 2
+    assert len({item.id for item in trigger.asked}) == 2
+
+
+def test_evidence_of_a_schedule_has_the_fields_of_a_verdict_s(world: World) -> None:
+    trigger = FakeTrigger()
+    trigger.fate = Fate.DONE
+    triggered_by(world, trigger)
+    world.run(20)
+    world.traffic.shift, world.traffic.harm = 1.0, 0.4
+    world.run(25)
+    settle(world, "done")
+    state = world.engine.models[MODEL]
+    scheduled = Due("it is time").evidence(state, 60 * S)
+    assert scheduled.keys() <= trigger.asked[0].document.keys()
+    drifted = trigger.asked[0].document.keys() - scheduled.keys()
+    assert drifted == {"id", "key", "dataset", "dataset_missing", "features_left_out"}
+
+
+def test_new_labels_ask_for_a_training_and_are_counted_from_the_last(world: World) -> None:
+    trigger = FakeTrigger()
+    trigger.fate = Fate.DONE
+    world.options["schedule"] = Schedule(after_labels=400)
+    world.traffic.rows_per_block = 40
+    triggered_by(world, trigger)
+    world.run(8)
+    per_block = labelled(world) / 8
+    while labelled(world) < 400:
+        assert world.actions() == []
+        world.run(1)
+    world.run(6)  # a model is looked at every few seconds
+    settle(world, "done")
+    begun = int(world.log.actions(MODEL)[0].data["labelled"])
+    assert 400 <= begun <= 400 + 8 * per_block
+    # Within the cool-down there is no second, though labels go on.
+    world.run(190)
+    assert len(world.actions()) == 1
+    world.run(20)
+    settle(world, "done")
+    assert len(world.actions()) == 2
+
+
+def labelled(world: World) -> int:
+    stable = world.engine.models[MODEL].stable
+    assert stable is not None
+    return stable.labelled
+
+
+def test_a_schedule_is_held_back_by_what_holds_back_every_training(world: World) -> None:
+    trigger = triggered_by(world, FakeTrigger())
+    world.options["schedule"] = Schedule(every_ns=10 * S)
+    world.restart()
+    for state, word in (({"frozen": True}, "frozen"), ({"hold_until_ns": str(1 << 62)}, "holds")):
+        world.gateway.state = {"model": MODEL, "phase": "STABLE", **state}
+        world.run(20)
+        assert word in world.automation.withheld[MODEL]
+    world.gateway.state = {"model": MODEL, "phase": "STABLE"}
+    world.roll_out(BETTER, 20)
+    world.run(20)
+    assert trigger.asked == []
+    assert world.actions() in ([], [(Action.ADVANCE, "done")])
+
+
+def test_a_schedule_does_not_learn_from_broken_data(world: World) -> None:
+    trigger = triggered_by(world, FakeTrigger())
+    world.traffic.spoil = lambda values: np.where(values > 0, np.nan, values)
+    world.run(40)
+    assert world.standing is Kind.UPSTREAM
+    world.options["schedule"] = Schedule(every_ns=10 * S)
+    world.restart()
+    world.run(20)
+    assert trigger.asked == []

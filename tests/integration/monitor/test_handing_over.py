@@ -15,7 +15,6 @@ from monitor.core.handover import Entry, HandedOver, claim_entry
 from monitor.documents import block_document, verdict_document
 from monitor.engine import Closed, Engine
 from monitor.kafka.ownership import NotOwner, Ownership
-from monitor.retrain import RetrainHooks
 from monitor.store import BlockRow, Store
 from tests.handover import fold
 from tests.integration.monitor.test_automation import (
@@ -24,6 +23,7 @@ from tests.integration.monitor.test_automation import (
     PROFILES,
     Crash,
     FakeGateway,
+    command_hooks,
 )
 from tests.monitor_process import Admin
 from tests.monitor_shared_log import PARTITIONS, SharedLog
@@ -72,10 +72,10 @@ class Machine:
             world.log, CODEC.decode, PROFILES, SETTINGS, load_page=self.store.label_page,
             partitions=PARTITIONS, state=self.store.state(),
         )  # fmt: skip
-        self.hooks = RetrainHooks((hook,) if hook else (), path, timeout_s=30.0)
+        self.hooks = command_hooks((hook,) if hook else (), path, timeout_s=30.0)
         self.automation = Automation(
             self.store, self.actions, world.gateway, self.hooks, GUARDS,
-            rollback=True, advance=True, retrain_window_ns=60 * S,
+            rollback=True, undo=True, advance=True, retrain_window_ns=60 * S,
             clock=lambda: world.traffic.now_ns, mandate=self.ownership,
         )  # fmt: skip
         self.rows: list[BlockRow] = []

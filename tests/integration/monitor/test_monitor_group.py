@@ -1,12 +1,16 @@
 """Monitors as a group on a real broker: each partition has one owner, and goes on unchanged."""
 
+import json
+import sqlite3
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from driftgate.cli import main
 from eventlog import PREDICTIONS, RecordKind, StoredRecord
 from eventlog.core.kafka_message import Message
 from eventlog.kafka.event_loop import EventLoop
@@ -24,8 +28,8 @@ from monitor.kafka.ownership import NotOwner, Ownership
 from monitor.published import Published
 from monitor.row_finder import RowFinder
 from tests.broker.topics import read_topic
-from tests.monitor_cluster import BAD, GOOD, Cluster, partitions_of, rows_of
-from tests.monitor_process import Admin, Process, wait_for
+from tests.monitor_cluster import BAD, GOOD, SETTINGS, Cluster, partitions_of, rows_of
+from tests.monitor_process import Admin, Home, Process, wait_for
 from tests.monitor_world import BLOCK_NS, MODEL, START_NS
 
 
@@ -341,3 +345,43 @@ def test_a_lookup_that_fails_in_the_middle_of_a_block_spoils_nothing(
         stop.set()
         thread.join()
         parts.close()
+
+
+@pytest.mark.ci
+def test_verdicts_over_kafka_come_out_again_beside_the_monitor(
+    cluster: Cluster, admin: Admin, capsys: pytest.CaptureFixture[str]
+) -> None:
+    traffic, home = cluster.traffic(rows_per_block=60), cluster.home("a")
+    monitor = cluster.monitor(home, admin).start()
+    options = {
+        "log-kafka": cluster.address,
+        "kafka-namespace": cluster.kafka.namespace,
+        "kafka-partitions": cluster.kafka.partitions,
+        **{
+            f"monitor-{name.replace('_', '-')}": getattr(SETTINGS, name)
+            for name in ("tolerance", "loss_tolerance", "rows_min", "window_blocks")
+        },
+    }
+    flags = [f"--{name}={value}" for name, value in options.items()]
+    try:
+        wait_for("it owns all", lambda: len(partitions_of(monitor)) == 3)
+        traffic.run(10)
+        traffic.candidate, traffic.weight, traffic.rollout = BAD, 0.4, "r1"
+        traffic.run(40)
+        wait_for("it has judged", lambda: said_of(home, cluster, "rollback"))
+        code = main(["monitor", "replay", "--state-dir", str(home.path), *flags, "-o", "json"])
+    finally:
+        assert monitor.stop() == 0
+    document = json.loads(capsys.readouterr().out)
+    assert code == 0, document
+    assert "rollback" in {item["kind"] for item in document["verdicts"]}
+    assert {item["fate"] for item in document["verdicts"]} == {"same"}
+    assert document["states"] == {MODEL: "same"}
+
+
+def said_of(home: Home, cluster: Cluster, kind: str) -> bool:
+    """Whether a verdict of this kind is stored."""
+    path = home.path / "monitor" / "partitions" / str(cluster.number) / "monitor.db"
+    with closing(sqlite3.connect(path)) as database:
+        rows = database.execute("SELECT data FROM verdicts").fetchall()
+    return any(json.loads(data)["kind"] == kind for (data,) in rows)

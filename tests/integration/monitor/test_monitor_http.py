@@ -1,7 +1,6 @@
 """The monitor's HTTP port: what it says to bad queries, and how much it says."""
 
 import json
-import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -13,9 +12,9 @@ import pytest
 from monitor.action_store import ActionRow, ActionStore
 from monitor.core.block import Sample
 from monitor.core.guards import Action
-from monitor.http_api import MonitorServer
 from monitor.published import Published
 from monitor.store import BlockRow, Store
+from tests.monitor_served import served
 
 BLOCKS, LIMIT = 40, 25
 
@@ -31,13 +30,8 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         actions.begin(ActionRow(f"a{i}", "m", Action.RETRAIN, i, "done", f"v{i}", {}))
     store.close()
     actions.close()
-    server = MonitorServer("127.0.0.1", 0, Published(), home / "monitor.db")
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with served(Published(), home / "monitor.db") as url:
+        yield url
 
 
 def get(url: str) -> tuple[int, dict[str, Any]]:

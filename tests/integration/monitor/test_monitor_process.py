@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from driftgate.cli import main
 from eventlog import MONITOR_GROUP, MemoryLog, read_position
 from monitor.__main__ import CANNOT_START
 from monitor.settings import MonitorSettings
 from tests.monitor_process import Admin, Home, Process, wait_for
-from tests.monitor_world import BLOCK_NS, MODEL, START_NS, Traffic, Version
+from tests.monitor_world import BLOCK_NS, FEATURES, MODEL, START_NS, Traffic, Version
 
 GOOD, BAD = Version("1"), Version("2", accuracy=0.5)
 BLOCKS = 75
@@ -96,11 +97,24 @@ def check_verdict(history: dict[str, Any], admin: Admin) -> None:
     assert json.loads(command["evidence_json"])["candidate_rows"] == verdict["candidate_rows"]
 
 
+def check_report(process: Process) -> None:
+    """By the command, which finds the monitor of a state directory and waits long enough."""
+    state_dir = process.home.path
+    page = state_dir / "report.html"
+    assert main(["report", MODEL, "--state-dir", str(state_dir), "-o", str(page)]) == 0
+    text = page.read_text()
+    assert "<strong>rollback</strong>" in text  # the verdict
+    assert "<strong>action rollback</strong>: done" in text
+    assert f"<dt>Features that moved</dt><dd>0 of {FEATURES}</dd>" in text
+
+
 def check_drift(process: Process) -> None:
     status, body = process.get(f"/v1/models/{MODEL}/drift")
     features = json.loads(body)["features"]
     assert status == 200
     assert {item["name"] for item in features} >= {"f0"}
+    (space,) = json.loads(body)["multivariate"]
+    assert (space["features"], space["off"]) == (FEATURES, None)
     status, body = process.get(f"/v1/models/{MODEL}/drift?feature=f0")
     shown = {item["name"]: item for item in json.loads(body)["statistics"]}
     assert status == 200
@@ -122,7 +136,10 @@ def check_pages(process: Process, promtool: str) -> None:
     assert status == 200
     assert len(feature["starts"]) == len(feature["reference"]) == len(feature["live"])
     assert process.get(f"/v1/models/{MODEL}/features/none")[0] == 404
+    together = b"driftgate_monitor_multivariate_effect{"
+    wait_for("features are compared", lambda: together in process.get("/metrics")[1])
     check_drift(process)
+    check_report(process)
     metrics = process.get("/metrics")[1]
     assert f'driftgate_monitor_rows_total{{model="{MODEL}"}}'.encode() in metrics
     checked = subprocess.run([promtool, "check", "metrics"], input=metrics, capture_output=True)

@@ -7,6 +7,7 @@ import pytest
 
 from registry_client import EmbeddedRegistry, FileRole, Unavailable, fetch
 from tests.registry_models import plain_model
+from tests.spoiled_schema import spoil_schema
 
 
 @pytest.fixture
@@ -53,6 +54,7 @@ DAMAGES = {
     "a lost header": lambda folder: overwrite(folder, b"\0" * 100),
     "lost pages": lambda folder: overwrite(folder, b"\xff" * 4096, 4096),
     "a cut file": lambda folder: os.truncate(folder / "index.db", 5000),
+    "a flipped bit in the schema": lambda folder: spoil_schema(folder / "index.db"),
     "an empty file": empty_index,
     "no file": drop_index,
 }

@@ -1,8 +1,9 @@
 """The batcher on a real loop with a fake session."""
 
 import asyncio
+import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -10,9 +11,11 @@ import pytest
 from serving.core.batch import State
 from serving.core.datatypes import Datatype
 from serving.core.errors import DeadlineExceeded, ModelFailed, Overloaded
+from serving.core.latency import LatencyProfile
 from serving.core.queue_settings import QueueSettings
 from serving.core.signature import Signature, TensorSpec
 from serving.worker.batcher import Batcher, Task
+from serving.worker.run_threads import RunThreads
 
 X = TensorSpec("x", Datatype.FP32, (-1, 2))
 SIGNATURE = Signature("m", "1", (X,), (TensorSpec("y", Datatype.FP32, (-1, 2)),), 4)
@@ -67,7 +70,7 @@ def task(value, rows=1, deadline_ns=NEVER):
 def run():
     def run(scenario, *, inline=True, queue=QueueSettings()):  # noqa: B008 - frozen
         async def main():
-            with ThreadPoolExecutor(1) as executor:
+            with closing(RunThreads(asyncio.get_running_loop(), 1)) as threads:
                 session, collector = FakeSession(), Collector()
                 batcher = Batcher(
                     asyncio.get_running_loop(),
@@ -75,9 +78,9 @@ def run():
                     SIGNATURE,
                     session,
                     collector,
-                    executor,
+                    threads,
                     inline=inline,
-                    run_ns=1000,
+                    profile=LatencyProfile([(4, 1000)]),
                     queue=queue,
                 )
                 async with asyncio.timeout(30):
@@ -275,13 +278,13 @@ def test_a_drain_ends_every_hold(run):
 
 def test_a_full_queue_refuses_and_takes_again_when_it_has_room(run):
     async def scenario(batcher, session, collector):
-        batcher.estimate_ns()
+        batcher.check_room(time.monotonic_ns(), NEVER, 1, 0)
         for value in (1, 2):
             batcher.submit(arriving(value))
         with pytest.raises(Overloaded, match="Exceeds maximum queue size"):
-            batcher.estimate_ns()
+            batcher.check_room(time.monotonic_ns(), NEVER, 1, 0)
         await batcher.drained()
-        batcher.estimate_ns()
+        batcher.check_room(time.monotonic_ns(), NEVER, 1, 0)
 
     run(scenario, queue=queue(max_queue_size=2))
 
@@ -318,3 +321,54 @@ def test_a_model_may_insist_on_its_own_timeout(run, settings, heeds):
         assert batcher.heeds_timeout is heeds
 
     run(scenario, queue=queue(**settings))
+
+
+def test_so_many_batches_run_at_a_time_as_there_are_instances(run):
+    async def scenario(batcher, session, collector):
+        together = threading.Barrier(2)
+        session.run = lambda arrays: together.wait(20) is not None and [-arrays[0]]
+        with closing(RunThreads(asyncio.get_running_loop(), 2)) as threads:
+            batcher._threads = threads
+            tasks = [task(value, 4) for value in (1, 2)]
+            for one in tasks:
+                batcher.submit(one)
+            await batcher.drained()
+        assert all((collector.answers[t] == -v).all() for t, v in zip(tasks, (1, 2), strict=True))
+
+    run(scenario, inline=False, queue=queue(instances=2))
+
+
+def test_who_would_be_answered_too_late_is_refused_while_a_slow_run_is_on(run):
+    async def scenario(batcher, session, collector):
+        def room(wait_ns):
+            now_ns = time.monotonic_ns()
+            batcher.check_room(now_ns, now_ns + wait_ns, 1, 0)
+
+        session.hold_s = 0.3
+        for _ in range(3):  # one is cold, one might be an outlier
+            batcher.submit(task(1, 4))
+            await batcher.drained()
+        batcher.submit(task(2, 4))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        with pytest.raises(Overloaded, match="cannot be met"):
+            room(30_000_000)
+        room(20_000_000_000)
+        await batcher.drained()
+        room(1)  # idle: whatever it was, it may try
+
+    run(scenario, inline=False)
+
+
+def test_late_requests_run_last_where_the_model_delays_them(run):
+    async def scenario(batcher, session, collector):
+        session.hold_s = 0.05
+        for value, rows in ((1, 4), (2, 1)):
+            batcher.submit(arriving(value, rows))
+        await asyncio.sleep(0.02)
+        batcher.submit(arriving(3, 4))
+        await batcher.drained()
+        assert [batch[0, 0] for batch in session.batches] == [1, 3, 2]
+        assert not any(isinstance(answer, Exception) for answer in collector.answers.values())
+
+    run(scenario, inline=False, queue=queue(default_timeout_us=40_000, timeout_delays=True))

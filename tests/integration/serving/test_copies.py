@@ -3,9 +3,7 @@
 import asyncio
 import json
 import socket
-import time
 import tracemalloc
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from types import SimpleNamespace
 from unittest.mock import MagicMock
@@ -15,27 +13,18 @@ import numpy as np
 import pytest
 import uvloop
 
-from eventlog.settings import ModelLogSettings
 from protos import inference_pb2 as pb
 from serving.core.datatypes import Datatype
-from serving.core.log_policy import log_policy
-from serving.core.queue_settings import QueueSettings
-from serving.core.routing import Arm, RoutingTable, make_route
 from serving.core.signature import Signature, TensorSpec
 from serving.nghttp2 import LibraryError, find
-from serving.settings import LimitSettings
-from serving.worker.dataplane import DataPlane
 from serving.worker.grpc_handlers import Handlers
 from serving.worker.grpc_server import awaited
 from serving.worker.http2.binding import Binding
 from serving.worker.http2.connection import Connection as Http2Connection
 from serving.worker.http2.gate import Http2Gate
-from serving.worker.http_gate import HttpGate
 from serving.worker.http_protocol import GatewayProtocol
-from serving.worker.log_shape import LogShape
-from serving.worker.log_tap import LogMode, LogTap
 from serving.worker.reply_packer import ReplyPacker
-from serving.worker.version import Version
+from tests.integration.serving.in_process import gateway as in_process
 
 MIB = 2**20
 INFER = "/inference.GRPCInferenceService/ModelInfer"
@@ -87,42 +76,22 @@ class Connection(GatewayProtocol):
 @asynccontextmanager
 async def gateway():
     """A data plane with one version, and its HTTP port."""
-    loop = asyncio.get_running_loop()
-    plane = DataPlane(LimitSettings(), MagicMock())
     session, delivered = Session(), []
-    with ThreadPoolExecutor(1) as executor:
-        shape = LogShape(SIGNATURE, log_policy(SIGNATURE, ModelLogSettings(), {}), None)
-        tap = LogTap(None, SIGNATURE, "d", LogMode.OFF, 1.0, lambda: 0.0, shape)
-        version = Version(
-            loop, time.monotonic_ns, SIGNATURE, "d", session, executor, plane.admission,
-            MagicMock(), tap, {}, QueueSettings(), inline=True, run_ns=0,
-        )  # fmt: skip
-        arm = Arm(version, "1", "stable", "", 100)
-        plane.table = RoutingTable(1, {"m": make_route("m", "s", [arm], {})})
-        packer = ReplyPacker(loop, 0)
-        gate = HttpGate(loop, plane, None, packer)
-        server = await loop.create_server(lambda: Connection(gate, delivered), "127.0.0.1", 0)
+    async with in_process(
+        SIGNATURE, session, connection=lambda gate: Connection(gate, delivered)
+    ) as served:
+        plane = served.plane
         handlers = Handlers(plane, MagicMock(), MagicMock())
-        try:
-            async with asyncio.timeout(WAIT_S):
-                yield SimpleNamespace(
-                    port=server.sockets[0].getsockname()[1],
-                    session=session,
-                    delivered=delivered,
-                    connections=gate.connections,
-                    grpc=SimpleNamespace(infer=awaited(handlers.infer)),
-                    begins={INFER.encode(): (handlers.infer, None, None)},
-                    plane=plane,
-                    admission=plane.admission,
-                )
-            assert plane.admission.bytes == 0
-        finally:
-            server.close()
-            packer.close()
-            while gate.connections:  # the loop cannot be closed before they are
-                for connection in gate.connections:
-                    connection.transport.abort()
-                await asyncio.sleep(0)
+        yield SimpleNamespace(
+            port=served.port,
+            session=session,
+            delivered=delivered,
+            connections=served.gate.connections,
+            grpc=SimpleNamespace(infer=awaited(handlers.infer)),
+            begins={INFER.encode(): (handlers.infer, None, None)},
+            plane=plane,
+            admission=plane.admission,
+        )
 
 
 def run(main):

@@ -129,7 +129,8 @@ def repository(tmp_path):
     (folder / "m" / "config.pbtxt").write_text(
         """
         max_batch_size: 8
-        dynamic_batching { max_queue_delay_microseconds: 100 priority_levels: 2 }
+        dynamic_batching { max_queue_delay_microseconds: 100 priority_queue_policy { key: 1 } }
+        instance_group { count: 3 kind: KIND_CPU }
         model_warmup {
           name: "rows" batch_size: 4 count: 3
           inputs { key: "x" value { data_type: TYPE_FP32 dims: 3 input_data_file: "rows" } }
@@ -153,6 +154,7 @@ def test_a_config_pbtxt_reaches_the_worker_with_its_warm_up_data(repository, sta
     document = json.loads(body)
     assert status == 200
     assert document["dynamic_batching"]["max_queue_delay_microseconds"] == 100
+    assert document["instance_group"][0]["count"] == 3
     assert document["model_warmup"][0]["inputs"]["x"]["input_data_file"] == "rows"
     for _ in range(20):  # a delay below a timer's step
         assert worker.infer("m", X)[0] == 200
@@ -177,6 +179,6 @@ def test_what_a_configuration_says_in_vain_reaches_the_gateways_log(repository, 
 
     asyncio.run(fetch_once())
     assert capsys.readouterr().err.splitlines() == [
-        "gateway: m version 1: config.pbtxt line 3: 'dynamic_batching.priority_levels' "
+        "gateway: m version 1: config.pbtxt line 3: 'dynamic_batching.priority_queue_policy' "
         "is not supported and has no effect"
     ]

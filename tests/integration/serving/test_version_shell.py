@@ -11,6 +11,7 @@ import pytest
 from serving.core.admission import Admission
 from serving.core.datatypes import Datatype
 from serving.core.errors import LogUnavailable, ModelFailed
+from serving.core.latency import LatencyProfile
 from serving.core.queue_settings import QueueSettings
 from serving.core.request import PLAIN
 from serving.core.routing import Arm
@@ -78,7 +79,7 @@ def test_a_log_that_breaks_keeps_no_answer_back(breaks):
             version = Version(
                 loop, time.monotonic_ns, Signature("m", "1", (X,), (Y,), 4), "d", Session(),
                 executor, admission, MagicMock(), BrokenTap(breaks), {}, QueueSettings(),
-                inline=True, run_ns=0,
+                inline=True, profile=LatencyProfile(),
             )  # fmt: skip
             arm = Arm(version, "1", "stable", "", 100)
             waiters = [Waiter() for _ in range(3)]
@@ -109,7 +110,7 @@ def test_a_durable_version_answers_nothing_that_its_log_did_not_take(breaks):
             version = Version(
                 loop, time.monotonic_ns, Signature("m", "1", (X,), (Y,), 4), "d", Session(),
                 executor, admission, MagicMock(), BrokenTap(breaks, LogMode.DURABLE), {},
-                QueueSettings(), inline=True, run_ns=0,
+                QueueSettings(), inline=True, profile=LatencyProfile(),
             )  # fmt: skip
             arm = Arm(version, "1", "stable", "", 100)
             waiters = [Waiter() for _ in range(2)]

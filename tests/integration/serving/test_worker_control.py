@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from protos import channel_pb2 as pb
+from serving.worker.run_threads import RUN_THREADS
 from tests.integration.serving import onnx_models
 from tests.integration.serving.harness import (
     HOST,
@@ -28,6 +29,55 @@ def output(worker, model="m", **headers):
     status, reply = worker.infer(model, DOCUMENT, **headers)
     assert status == 200, reply
     return reply["outputs"][0]["data"][0]
+
+
+def explained(worker, model, version="1"):
+    worker.send(pb.ToWorker(explain=pb.Explain(id=5, model=model, version=version)))
+    answer = worker.receive().explained
+    assert answer.id == 5
+    return json.loads(answer.document_json) if answer.document_json else None
+
+
+def test_a_version_explains_its_batcher(start_worker):
+    worker = start_worker()
+    worker.serve(
+        {"m": onnx_models.scale(2.0)}, max_batch_size=8, max_queue_size=9, instance_count=9
+    )
+    assert output(worker) == 2
+    document = explained(worker, "m")
+    facts, force = document["facts"], document["in_force"]
+    assert facts["inline"] is facts["inline_at_load"] is True
+    assert 0 < facts["load_run_ns"] <= force["inline_ns_max"]
+    assert facts["mean_run_ns"] > 0
+    assert (facts["instances"], facts["hold_ns"]) == (RUN_THREADS, 0)
+    assert [point["work"] for point in facts["profile"]] == [1, 2, 4, 8]
+    assert (facts["queued"], facts["oldest_wait_ns"]) == (0, 0)
+    assert (facts["refused_full"], facts["refused_late"]) == (0, 0)
+    assert (force["max_batch_size"], force["max_queue_size"], force["open_inputs"]) == (8, 9, [])
+    assert document["admission"]["rows"] == 0 < document["admission"]["rows_max"]
+    assert explained(worker, "m", "2") is None
+
+
+def test_a_version_explains_what_waits_behind_a_slow_run(start_worker):
+    worker = start_worker()
+    worker.serve({"slow": onnx_models.slow()}, max_batch_size=2, max_queue_size=3)
+    body = {"inputs": [tensor("x", "FP32", [1, 1], [1])]}
+    with ThreadPoolExecutor(8) as pool:
+        replies = [pool.submit(worker.infer, "slow", body) for _ in range(40)]
+
+        def waits():
+            facts = explained(worker, "slow")["facts"]
+            return facts if facts["queued"] and facts["running"] else None
+
+        facts = eventually(waits)
+        refused = [reply.result()[0] for reply in replies].count(503)
+    # Those of them that were refused unread count elsewhere.
+    assert 0 <= explained(worker, "slow")["facts"]["refused_full"] <= refused
+    assert refused > 0
+    assert facts["inline"] is False
+    assert facts["running"] == facts["shapes_queued"] == 1
+    assert 0 < facts["queued"] == facts["rows_queued"] <= 3
+    assert facts["oldest_wait_ns"] > 0
 
 
 def test_a_loaded_version_says_what_it_is(start_worker):

@@ -247,7 +247,8 @@ def test_a_deadline_that_has_passed_is_refused_or_answered_late_at_most_once(sha
     document["parameters"] = {"timeout": 1000}
     with ThreadPoolExecutor(4) as pool:
         results = list(pool.map(lambda _: shared_worker.infer("slow", document), range(4)))
-    assert {status for status, _ in results} == {504}
+    # Who runs at once is late, who would wait for it is told so.
+    assert {status for status, _ in results} <= {503, 504}
     assert all("deadline" in reply["error"] for _, reply in results)
     status, _ = shared_worker.infer(
         "identity",

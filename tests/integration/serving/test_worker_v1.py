@@ -156,7 +156,7 @@ def test_a_v1_prediction_takes_labels(shared_worker):
 
 def test_a_client_that_leaves_takes_its_request_along(start_worker):
     worker = start_worker()
-    worker.serve({"slow": onnx_models.slow(1_000_000)})
+    worker.serve({"slow": onnx_models.slow(300_000)})
     body = json.dumps({"instances": [[1.0]]})
     before = worker.metric("driftgate_requests_cancelled_total", "slow")
     clients = [http.client.HTTPConnection(HOST, worker.http_port, timeout=WAIT_S) for _ in "ab"]

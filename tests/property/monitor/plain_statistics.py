@@ -58,7 +58,7 @@ def plain(
     live: Sequence[int],
 ) -> Plain:
     """Counts are of 256 bins, missing, below, above, non-finite, unseen."""
-    cells = _cells(exact, reference, live)
+    cells = _cells(starts, high, exact, reference, live)
     order = [257, *range(256), 258]
     lower = [starts[0], *starts, *[high] * (257 - len(starts))]
     upper = [starts[0], *starts[1:], *[high] * (258 - len(starts))]
@@ -79,21 +79,50 @@ def _sample(counts: Sequence[int], order: Sequence[int]) -> list[int]:
 
 
 def _cells(
-    exact: bool, reference: Sequence[int], live: Sequence[int]
+    starts: Sequence[float], high: float, exact: bool, reference: Sequence[int], live: Sequence[int]
 ) -> tuple[list[int], list[int]]:
-    groups: dict[object, list[int]] = {}
-    total, before = sum(reference[:256]), 0
-    for slot in range(261):
-        key: object = slot
-        if slot < 256 and not exact:
-            middle = before + reference[slot] / 2
-            key = ("decile", min(int(middle * 10 / max(total, 1)), 9))
-            before += reference[slot]
-        counted = groups.setdefault(key, [0, 0])
-        counted[0] += reference[slot]
-        counted[1] += live[slot]
-    used = [pair for pair in groups.values() if sum(pair) > 0]
+    groups = [[slot] for slot in range(261)]
+    if not exact:
+        tenths = _tenths(reference)
+        last = len(starts) - 1
+        lump = max(50, sum(reference[:256]) / 100)
+        beyond: list[list[int]] = []
+        for slot, end, closed in (
+            (257, 0, reference[0] >= lump),
+            (258, last, reference[last] >= lump and starts[last] == high),
+        ):
+            if closed:
+                beyond.append([slot])
+            else:
+                next(tenth for tenth in tenths if end in tenth).append(slot)
+        groups = [*tenths, *beyond, [256], [259], [260]]
+    cells = [
+        (sum(reference[slot] for slot in group), sum(live[slot] for slot in group))
+        for group in groups
+    ]
+    used = [pair for pair in cells if sum(pair) > 0]
     return [pair[0] for pair in used], [pair[1] for pair in used]
+
+
+def _tenths(reference: Sequence[int]) -> list[list[int]]:
+    """Bins by the tenth of the rows in which their middle lies; ten rows or more in each."""
+    total, before = sum(reference[:256]), 0
+    rough: list[list[int]] = [[] for _ in range(10)]
+    for slot in range(256):
+        middle = before + reference[slot] / 2
+        rough[min(int(middle * 10 / max(total, 1)), 9)].append(slot)
+        before += reference[slot]
+    found: list[list[int]] = []
+    gathered: list[int] = []
+    for tenth in rough:
+        gathered += tenth
+        if sum(reference[slot] for slot in gathered) >= 10:
+            found.append(gathered)
+            gathered = []
+    if found:
+        found[-1] += gathered
+        return found
+    return [gathered]
 
 
 def _winsorised(

@@ -38,12 +38,12 @@ def test_false_pages_of_a_mean_keep_the_budget(dependent: bool) -> None:
     bets = mean_bets(np.array([0.3]), 1.0, budget_s)
     alarms = 0
     for _ in range(streams):
-        log_m = bets.start()
+        m = bets.start()
         for _ in range(horizon):
             rows = int(random.integers(1, 30))
             count = rows * random.binomial(1, 0.3) if dependent else random.binomial(rows, 0.3)
-            log_m = bets.step(log_m, np.array([count / rows]), 1.0)
-            if bets.evidence(log_m) >= log(budget_s):
+            m = bets.step(m, np.array([count / rows]), 1.0)
+            if bets.evidence(m) >= log(budget_s):
                 alarms += 1
                 break
     assert alarms <= most_alarms(streams, horizon / budget_s)
@@ -62,12 +62,12 @@ def test_false_pages_of_shares_keep_the_budget() -> None:
     worst = np.clip(events.share + events.error + tolerance, 0.0, 1.0)
     alarms = 0
     for _ in range(streams):
-        log_m = bets.start()
+        m = bets.start()
         for _ in range(horizon):
             # One uniform number per row decides every question alike.
             seen = np.mean(random.random(20)[:, None] < worst[None, :], axis=0)
-            log_m = bets.step(log_m, seen, 1.0)
-            if bets.evidence(log_m) >= log(budget_s):
+            m = bets.step(m, seen, 1.0)
+            if bets.evidence(m) >= log(budget_s):
                 alarms += 1
                 break
     assert alarms <= most_alarms(streams, horizon / budget_s)
@@ -98,13 +98,13 @@ MEANS = st.one_of(st.floats(0, 1), st.just(float("nan")))
 @given(st.lists(MEANS, max_size=30), st.floats(0.001, 0.999))
 def test_evidence_stays_a_number_whatever_comes(means: list[float], bound: float) -> None:
     bets = mean_bets(np.array([bound]), 0.5, 1e6)
-    log_m = bets.start()
+    m = bets.start()
     for mean in means:
-        log_m = bets.step(log_m, np.array([mean]), 0.5)
-        assert not np.any(np.isnan(log_m))
-        assert bets.evidence(log_m) <= log(6 * 2e6 / 0.5) + 1e-9
+        m = bets.step(m, np.array([mean]), 0.5)
+        assert not np.any(np.isnan(m))
+        assert bets.evidence(m) <= log(6 * 2e6 / 0.5) + 1e-9
     if not means:
-        assert bets.evidence(log_m) == NOTHING
+        assert bets.evidence(m) == NOTHING
 
 
 @given(st.floats(0.0, 1.0), st.floats(0.01, 0.99))
@@ -118,8 +118,8 @@ def test_a_gain_is_lawful_at_the_bound(mean: float, bound: float) -> None:
 
 def test_blocks_without_rows_change_nothing_but_the_time() -> None:
     bets = mean_bets(np.array([0.2]), 1.0, 1e9)
-    log_m = bets.step(bets.start(), np.array([np.nan]), 4.0)
-    assert bets.evidence(log_m) == pytest.approx(log(4.0))
+    m = bets.step(bets.start(), np.array([np.nan]), 4.0)
+    assert bets.evidence(m) == pytest.approx(log(4.0))
 
 
 def test_a_bound_that_leaves_no_room_has_no_detector() -> None:
@@ -165,3 +165,30 @@ def test_questions_answer_for_missing_and_unseen_alone_when_all_is_missing() -> 
     quality = events.group == Group.QUALITY
     assert yes[quality].tolist() == [50, 0, 0]
     assert set(totals[~quality]) == {0}
+
+
+@given(st.lists(st.floats(0.0, 1.0), min_size=1, max_size=20), st.floats(0.01, 0.99))
+def test_rows_bet_on_by_their_sum_gain_no_more_than_one_by_one(
+    rows: list[float], bound: float
+) -> None:
+    bets = mean_bets(np.array([bound]), 1.0, 1e9)
+    ones = bets.start() + 1.0
+    together = bets.step_rows(ones, np.array([sum(rows)]), np.array([len(rows)]), 0.5)
+    product = 1.5 * np.exp(sum(bets.gains(np.array([row])) for row in rows))
+    assert np.all(together <= np.minimum(product, bets.cap_s) * (1 + 1e-9))
+    if all(row in (0.0, 1.0) for row in rows):
+        np.testing.assert_allclose(together, np.minimum(product, bets.cap_s))
+
+
+def test_false_pages_of_independent_rows_keep_the_budget() -> None:
+    """Losses exactly at their bound, some of them between 0 and 1."""
+    random = np.random.default_rng(SEED + 5)
+    print("seed", SEED + 5)
+    streams, horizon, budget_s = 400, 300, 1000.0
+    bets = mean_bets(np.full(streams, 0.3), 1.0, budget_s)
+    m, alarms = bets.start(), np.zeros(streams, dtype=np.bool_)
+    for _ in range(horizon):
+        whole, parts = random.binomial(6, 0.3, streams), random.beta(3.0, 7.0, (4, streams))
+        m = bets.step_rows(m, whole + parts.sum(axis=0), np.full(streams, 10), 1.0)
+        alarms |= np.bincount(bets.event, m * bets.weight) * streams >= budget_s
+    assert alarms.sum() <= most_alarms(streams, horizon / budget_s)

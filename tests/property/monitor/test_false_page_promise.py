@@ -30,6 +30,7 @@ FEATURE_SPECS = [FeatureSpec(f"f{i}", kind="continuous") for i in range(FEATURES
 # near enough that a broken bound shows. Tolerances are next to nothing, so that
 # the reference's own error is what the bounds live on.
 TIGHT = CoreSettings(
+    verify_ns=10**12,
     block_ns=10**9,
     lateness_ns=0,
     tolerance=0.001,

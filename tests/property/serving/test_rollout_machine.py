@@ -138,6 +138,10 @@ class Deployments(RuleBasedStateMachine):
         if command.origin is Origin.MONITOR and command.verb is not Verb.NOTE:
             assert before.hold_until_ns <= command.ts_ns
             assert not before.frozen
+        if command.origin is Origin.MONITOR and command.verb is Verb.UNDO:
+            last = before.history[-1]
+            assert (last.verb, last.actor) == (Verb.ROLLBACK, command.actor)
+            return  # its own rollback: what it quarantined comes back
         newly = {after.stable, after.candidate} - {before.stable, before.candidate, None}
         if command.origin in {Origin.ALIAS, Origin.MONITOR}:
             assert not {v.digest for v in newly if v}.intersection(before.quarantined)

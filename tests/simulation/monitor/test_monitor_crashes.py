@@ -92,7 +92,7 @@ def test_records_that_come_twice_count_once() -> None:
     np.testing.assert_array_equal(
         a["stable"]["window"]["current"], b["stable"]["window"]["current"]
     )
-    np.testing.assert_array_equal(a["stable"]["log_m"]["LOSS"], b["stable"]["log_m"]["LOSS"])
+    np.testing.assert_array_equal(a["stable"]["m"]["LOSS"], b["stable"]["m"]["LOSS"])
 
 
 def test_rows_of_a_closed_block_are_counted_as_late_and_left_out() -> None:

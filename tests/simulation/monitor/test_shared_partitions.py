@@ -96,7 +96,7 @@ def test_the_statistics_are_those_of_a_log_with_a_partition_per_producer(count: 
 def _plain(tree: object) -> object:
     if isinstance(tree, dict):
         return {key: _plain(value) for key, value in tree.items()}
-    return tree.tolist() if isinstance(tree, np.ndarray) else tree
+    return tree.tobytes() if isinstance(tree, np.ndarray) else tree
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -133,10 +133,10 @@ def test_a_reader_that_leaves_early_is_no_error(words, unbuffered):
 
 
 def test_bench_says_what_is_missing_before_it_starts_anything(capsys, monkeypatch):
-    assert main(["bench", "model", "--seconds", "0"]) == 2
+    assert main(["bench", "requests", "--seconds", "0"]) == 2
     assert "--seconds must be 1 or more" in capsys.readouterr().err
     monkeypatch.setenv("PATH", "/nowhere")
-    assert main(["bench", "model"]) == 1
+    assert main(["bench", "requests"]) == 1
     said = capsys.readouterr().err
     assert "caused by: wrk is not installed" in said
     assert "hint: apt-get install wrk" in said

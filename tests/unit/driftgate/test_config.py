@@ -9,8 +9,10 @@ import pytest
 from driftgate.cli import main
 from driftgate.config import load_config
 from driftgate.errors import CliError, Exit
-from driftgate.processes import gateway_document
+from driftgate.processes import gateway_document, monitor_document
 from eventlog.settings import KafkaSettings, ModelLogSettings
+from monitor.__main__ import read_settings
+from monitor.core.slice import Slice
 from serving.supervisor.config import config_from_json
 
 
@@ -148,6 +150,12 @@ def test_where_the_state_dir_was_set_is_told(tmp_path):
         ("monitor.block_s", "0"),
         ("monitor.tolerance", "-0.1"),
         ("monitor.budget_s", "inf"),
+        ("retrain.every", "7"),
+        ("retrain.every", "0d"),
+        ("retrain.trigger", "cron"),
+        ("retrain.datasets_kept", "0"),
+        ("monitor.false_alarms", "seldom"),
+        ("monitor.dependence", "users"),
     ],
 )
 def test_a_value_that_cannot_be_meant_is_refused_before_anything_starts(tmp_path, name, value):
@@ -269,6 +277,80 @@ def test_a_mistake_in_a_models_table_is_named(tmp_path, text, message):
     assert caught.value.code == Exit.USAGE
 
 
+def test_slices_of_a_model_reach_the_monitor(tmp_path):
+    text = """
+    [models.fraud.slices]
+    age = { feature = "age", edges = [25, 65] }
+    sold = { feature = "sold", values = [true, 3.0, "x"], protected = true, positive = 1 }
+    [models."*".slices.region]
+    feature = "region"
+    values = ["eu"]
+    """
+    config = load(tmp_path, text)
+    assert config.monitor.slices == {
+        "fraud": (
+            Slice("age", "age", edges=(25.0, 65.0)),
+            Slice("sold", "sold", values=("1", "3", "x"), protected=True),
+        ),
+        "*": (Slice("region", "region", values=("eu",)),),
+    }
+    assert config.origins["models.fraud.slices.age"] == str(tmp_path / "driftgate.toml")
+    document = json.loads(json.dumps(monitor_document(config)))
+    assert read_settings(document["monitor"]) == config.monitor
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('a = { feature = "x", edgs = [1] }', "did you mean 'edges'"),
+        ('a = { feature = "x" }', "expected values or edges, one of the two"),
+        ('a = { feature = "x", edges = [1], values = ["b"] }', "one of the two"),
+        ("a = { edges = [1] }", "expected a feature"),
+        ('a = { feature = "x", edges = [2, 1] }', "1 to 14 numbers that rise"),
+        ('a = { feature = "x", edges = [nan] }', "1 to 14 numbers that rise"),
+        ('a = { feature = "x", values = ["b", "b"] }', "1 to 15 different values"),
+        ('a = { feature = "x", values = ["other"] }', "none of them 'other'"),
+        ('a = { feature = "x", edges = [1], ratio_min = 2 }', "a number from 0 to 1"),
+        ('a = { feature = "x", edges = [1], protected = "some" }', "true or false"),
+        ("a = 3", "expected a table"),
+        (
+            "\n".join(f'a{i} = {{ feature = "x", edges = [1] }}' for i in range(9)),
+            "at most 8 slices",
+        ),
+    ],
+)
+def test_a_mistake_in_a_slice_is_named(tmp_path, text, message):
+    with pytest.raises(CliError) as caught:
+        load(tmp_path, f"[models.fraud.slices]\n{text}")
+    assert message in str(caught.value)
+    assert caught.value.code == Exit.USAGE
+
+
 def test_a_variable_for_models_that_is_no_toml_says_which(tmp_path):
     with pytest.raises(CliError, match="DRIFTGATE_MODELS is not valid TOML"):
         load(tmp_path, "", {"DRIFTGATE_MODELS": "fraud: off"})
+
+
+def test_only_actions_of_the_monitor_can_be_made_to_wait(tmp_path):
+    assert load(tmp_path, '[monitor]\napprove = ["rollback"]').monitor.approve == ("rollback",)
+    with pytest.raises(CliError, match=r"monitor\.approve"):
+        load(tmp_path, '[monitor]\napprove = ["rebuild"]')
+
+
+def test_what_is_set_of_retraining_reaches_the_monitor(tmp_path):
+    text = """
+    [retrain]
+    trigger = "airflow3"
+    url = "https://airflow.example.org"
+    parameters = ["dag_id=retrain_{model}"]
+    every = "7d"
+    done = [200, 201]
+    """
+    config = load(tmp_path, text)
+    told = json.loads(json.dumps(monitor_document(config)["monitor"]))
+    assert read_settings(told) == config.monitor
+    assert config.retrain.parameters == ("dag_id=retrain_{model}",)
+    assert "kafka" not in monitor_document(config)
+    on_kafka = load(tmp_path, '[retrain]\ntrigger = "kafka"\nbootstrap = "b:9092"\n')
+    document = monitor_document(on_kafka)
+    assert ("kafka" in document, "bootstrap" in document) == (True, False)

@@ -80,3 +80,19 @@ def test_a_page_stands_until_evidence_is_well_below_the_warning() -> None:
 
 def test_a_candidate_is_never_blamed_without_a_page() -> None:
     assert kind(replace(QUIET, rollout=WORSE)) is Kind.HEALTHY
+
+
+def test_what_a_break_leaves_behind_is_no_reason_to_retrain() -> None:
+    loss = replace(PAGED, groups=up(Group.LOSS, Group.FEATURES))
+    assert kind(loss, Kind.UPSTREAM) is Kind.UPSTREAM
+    assert kind(replace(PAGED, groups=up(Group.FEATURES)), Kind.UPSTREAM) is Kind.UPSTREAM
+    assert kind(QUIET, Kind.UPSTREAM) is Kind.HEALTHY
+    worse = replace(PAGED, groups=up(Group.COMPARISON), rollout=WORSE)
+    assert kind(worse, Kind.UPSTREAM) is Kind.ROLLBACK
+
+
+def test_rows_that_do_not_fit_page_without_evidence_and_block_a_retraining() -> None:
+    misfits = ("input x has 5 values a row, the reference 6",)
+    assert kind(replace(QUIET, misfits=misfits)) is Kind.UPSTREAM
+    loss = replace(PAGED, groups=up(Group.LOSS, Group.FEATURES), misfits=misfits)
+    assert kind(loss) is Kind.UPSTREAM

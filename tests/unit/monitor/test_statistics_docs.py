@@ -21,12 +21,12 @@ def line(item: Statistic) -> str:
 def test_the_page_has_the_table() -> None:
     """What it prints on failure is what belongs on the page."""
     expected = "\n".join([*HEAD, *map(line, STATISTICS.values())])
-    page = (ROOT / "docs" / "monitoring.md").read_text()
-    assert expected in page, f"docs/monitoring.md lacks\n{expected}"
+    page = (ROOT / "docs" / "statistics.md").read_text()
+    assert expected in page, f"docs/statistics.md lacks\n{expected}"
 
 
 def test_the_page_names_the_headline() -> None:
-    page = (ROOT / "docs" / "monitoring.md").read_text()
+    page = (ROOT / "docs" / "statistics.md").read_text()
     series = next(row for row in page.splitlines() if "driftgate_monitor_feature_effect" in row)
     assert all(f"`{name}`" in series for name in HEADLINE)
 

@@ -70,24 +70,21 @@ def test_everything_that_is_honoured_is_read() -> None:
 
 def test_everything_else_is_a_warning_that_names_line_and_key() -> None:
     warnings = parse_triton_config(FULL).warnings
-    assert len(warnings) == 3
-    assert "line 22: 'instance_group.count' has no effect" in warnings[0]
-    assert "line 22: 'instance_group.kind'" in warnings[1]
-    assert "line 33: 'optimization'" in warnings[2]
+    assert len(warnings) == 2
+    assert "line 22: 'instance_group.kind'" in warnings[0]
+    assert "line 33: 'optimization'" in warnings[1]
 
 
 @pytest.mark.parametrize(
     ("text", "warning"),
     [
-        ("dynamic_batching { preferred_batch_size: 4 }", "has no effect without"),
         (
-            "dynamic_batching { default_queue_policy { timeout_action: DELAY } }",
-            "timeout_action' DELAY is not supported",
+            "dynamic_batching { priority_queue_policy { key: 1 value { max_queue_size: 2 } } }",
+            "'dynamic_batching.priority_queue_policy'",
         ),
-        ("dynamic_batching { preserve_ordering: true }", "'dynamic_batching.preserve_ordering'"),
         ("sequence_batching { }", "'sequence_batching'"),
         ("response_cache { enable: true }", "'response_cache'"),
-        ('parameters { key: "k" value { string_value: "v" } }', "'parameters'"),
+        ('parameters { key: "k" value { string_value: "v" } }', "'parameters.k'"),
         ('input { name: "x" data_type: TYPE_FP32 optional: true }', "'input.optional'"),
     ],
 )
@@ -110,12 +107,41 @@ def test_a_key_at_its_default_is_no_warning(text: str) -> None:
     assert parse_triton_config(text).warnings == []
 
 
-def test_a_timeout_whose_action_is_delay_rejects_nobody() -> None:
+def test_order_priorities_and_a_timeout_that_delays_are_read() -> None:
     config = parse_triton_config(
-        "dynamic_batching { default_queue_policy {"
-        " timeout_action: DELAY default_timeout_microseconds: 100 max_queue_size: 3 } }"
+        "dynamic_batching { preferred_batch_size: 4 default_queue_policy {"
+        " timeout_action: DELAY default_timeout_microseconds: 100 max_queue_size: 3 }"
+        " priority_levels: 3 default_priority_level: 2 }"
     )
-    assert config.serving() == {"max_queue_delay_us": 0, "max_queue_size": 3}
+    assert config.serving() == {
+        "max_queue_delay_us": 0,
+        "preferred_batch_sizes": [4],
+        "max_queue_size": 3,
+        "default_timeout_us": 100,
+        "timeout_action": "DELAY",
+        "priority_levels": 3,
+        "default_priority_level": 2,
+    }
+    assert config.warnings == []
+    ordered = parse_triton_config("dynamic_batching { preserve_ordering: true }")
+    assert ordered.serving() == {"max_queue_delay_us": 0, "preserve_ordering": True}
+
+
+@pytest.mark.parametrize(
+    ("batching", "wanted"),
+    [
+        ("default_priority_level: 1", "left out without priority_levels"),
+        ("priority_levels: 2", "default_priority_level from 1 to 2"),
+        ("priority_levels: 2 default_priority_level: 3", "default_priority_level from 1 to 2"),
+        (
+            "priority_levels: 2 default_priority_level: 1 preserve_ordering: true",
+            "at most 1 with preserve_ordering",
+        ),
+    ],
+)
+def test_priorities_that_contradict_each_other_are_refused(batching: str, wanted: str) -> None:
+    with pytest.raises(Invalid, match=wanted):
+        parse_triton_config(f"dynamic_batching {{ {batching} }}")
 
 
 def test_a_sample_whose_source_is_given_twice_has_the_last_one() -> None:

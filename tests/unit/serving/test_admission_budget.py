@@ -10,6 +10,7 @@ from serving.core.admission import (
     message_limit,
 )
 from serving.core.errors import Overloaded
+from serving.core.queue_settings import QueueSettings
 
 
 def test_rows_beyond_the_budget_are_refused_until_some_are_free():
@@ -64,3 +65,42 @@ def test_one_maximal_message_fits_whatever_the_budget():
     admission.hold_bytes(JSON_BYTES_FACTOR + 1000 * MESSAGE_RAW_FACTOR)
     with pytest.raises(Overloaded):
         admission.hold_bytes(1)
+
+
+def flood(admission: Admission, queued: int) -> int:
+    """Rows that one version may queue at most, one by one."""
+    while True:
+        try:
+            admission.hold_rows(1, queued)
+        except Overloaded:
+            return queued
+        queued += 1
+
+
+def test_a_version_that_is_flooded_leaves_room_for_others():
+    admission = Admission(rows_max=1000, bytes_max=1, body_bytes_max=1)
+    assert flood(admission, 0) == pytest.approx(800, abs=2)
+    assert flood(admission, 0) == pytest.approx(160, abs=2)
+    for _ in range(20):
+        admission.hold_rows(1)
+
+
+def test_the_lowest_priority_is_refused_first():
+    admission = Admission(rows_max=100, bytes_max=1, body_bytes_max=1)
+    settings = QueueSettings(priority_levels=3, default_priority_level=3)
+    shares = [settings.share(level) for level in (1, 2, 3)]
+    assert shares == sorted(shares, reverse=True)
+    assert shares[0] == 1.0
+    admission.hold_rows(70)
+    with pytest.raises(Overloaded, match="66 rows in flight are allowed"):
+        admission.hold_rows(1, 0, shares[2])
+    admission.hold_rows(12, 0, shares[1])
+    with pytest.raises(Overloaded):
+        admission.hold_rows(2, 0, shares[1])
+    admission.hold_rows(18, 0, shares[0])
+
+
+def test_a_priority_beyond_the_levels_is_the_default_one():
+    settings = QueueSettings(priority_levels=3, default_priority_level=2)
+    assert [settings.level(priority) for priority in (0, 1, 3, 4)] == [2, 1, 3, 2]
+    assert QueueSettings().level(5) == 0

@@ -4,7 +4,7 @@ import weakref
 
 import pytest
 
-from serving.core.batch import NEVER_NS, Batch, BatchQueue, Member, State
+from serving.core.batch import NEVER_NS, VISITS_MAX, Batch, BatchQueue, Member, State
 
 
 def queue_of(*rows: int, rows_max: int = 8, key: str = "k") -> tuple[BatchQueue, list[Member]]:
@@ -187,3 +187,88 @@ def test_those_who_left_leave_no_trace_in_the_order():
         ran += batch.members
         queue.succeed(batch)
     assert ran == [m for i, m in enumerate(members) if i % 3]
+
+
+def test_the_earliest_deadline_runs_first_and_equal_ones_as_they_came():
+    queue: BatchQueue[Member] = BatchQueue(2)
+    deadlines = [50, 50, 20, 90, 20]
+    members = [Member("k", 1, deadline) for deadline in deadlines]
+    for member in members:
+        queue.submit(member)
+    taken = [take(queue).members for _ in range(3)]
+    assert [[members.index(m) for m in batch] for batch in taken] == [[2, 4], [0, 1], [3]]
+
+
+def test_the_line_with_the_earliest_deadline_runs_first():
+    queue: BatchQueue[Member] = BatchQueue(8)
+    patient, hasty = Member("a", 1, 50), Member("b", 1, 20)
+    queue.submit(patient)
+    queue.submit(hasty)
+    assert take(queue).members == [hasty]
+
+
+def test_a_higher_priority_goes_first_whatever_the_deadlines():
+    queue: BatchQueue[Member] = BatchQueue(1, levels=True)
+    members = [
+        Member("k", 1, 10, level=2),
+        Member("k", 1, 99, level=1),
+        Member("k", 1, 50, level=1),
+    ]
+    for member in members:
+        queue.submit(member)
+    assert [take(queue).members[0] for _ in range(3)] == [members[2], members[1], members[0]]
+    assert queue.expire(10) == [members[0]], "one that runs expires too"
+
+
+def test_ordering_is_preserved_across_shapes_and_deadlines():
+    queue: BatchQueue[Member] = BatchQueue(8, preserve_ordering=True)
+    members = [Member(key, 1, deadline) for key, deadline in [("a", 9), ("b", 1), ("a", 5)]]
+    for member in members:
+        queue.submit(member)
+    assert [take(queue).members for _ in range(3)] == [[m] for m in members]
+
+
+def test_a_preferred_size_is_run_where_enough_wait_for_it():
+    queue: BatchQueue[Member] = BatchQueue(8, sizes=[2, 4, 16])
+    for _ in range(7):
+        queue.submit(Member("k", 1))
+    assert [take(queue).rows for _ in range(3)] == [4, 2, 1]
+
+
+def test_those_who_waited_too_long_run_when_nobody_else_waits():
+    queue: BatchQueue[Member] = BatchQueue(1)
+    members = [Member("k", 1, 100, queued_ns=at) for at in (1, 2, 9)]
+    for member in members:
+        queue.submit(member)
+    assert queue.put_back(2) == 2
+    assert queue.put_back(2) == 0
+    queue.check()
+    queue.submit(late := Member("k", 1, 200, queued_ns=9))
+    assert [take(queue).members[0] for _ in range(4)] == [members[2], late, *members[:2]]
+
+
+def test_rows_before_a_rank_are_exact_near_the_front_and_everybodys_behind():
+    queue: BatchQueue[Member] = BatchQueue(4)
+    for deadline in (30, 10, 20, 40):
+        queue.submit(Member("k", 2, deadline))
+    assert [queue.rows_before(queue.rank_of(d, 0)) for d in (5, 10, 25, 99)] == [0, 2, 4, 8]
+    for _ in range(2 * VISITS_MAX):
+        queue.submit(Member("k", 1, 50))
+    assert queue.rows_before(queue.rank_of(60, 0)) == queue.rows_queued
+    assert queue.rows_before(queue.rank_of(15, 0)) == 2
+    queue.check()
+
+
+def test_a_line_does_not_remember_everybody_who_ever_left_it():
+    queue: BatchQueue[Member] = BatchQueue(1)
+    queue.submit(Member("k", 1, 100))
+    for _ in range(10 * VISITS_MAX):
+        gone = Member("k", 1, 50)
+        queue.submit(gone)
+        queue.submit(other := Member("k", 1, 200))
+        queue.cancel(gone)
+        queue.cancel(other)
+        queue.next_deadline_ns()
+    (line,) = queue._lines.values()
+    assert len(line) == 1
+    assert len(line.heap) < 4 * VISITS_MAX

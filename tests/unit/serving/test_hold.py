@@ -36,20 +36,20 @@ def waiting(*rows: int, deadline_ns: int = NEVER_NS) -> list[Member]:
     ],
 )
 def test_a_wanted_size_runs_at_once(preferred, rows, count):
-    assert hold(*preferred).settle(waiting(*rows), 50, 0)[0] == count
+    assert hold(*preferred).settle(waiting(*rows), 50, 0, 0)[0] == count
 
 
 def test_after_the_delay_of_the_oldest_everybody_runs():
     members = waiting(1, 1, 1)
-    assert hold(4).settle(members, DELAY_NS - 1, 0) == (0, DELAY_NS)
-    assert hold(4).settle(members, DELAY_NS, 0) == (EVERYBODY, 0)
+    assert hold(4).settle(members, DELAY_NS - 1, 0, 0) == (0, DELAY_NS)
+    assert hold(4).settle(members, DELAY_NS, 0, 0) == (EVERYBODY, 0)
 
 
 def test_a_deadline_ends_the_hold_early_enough_to_run():
     members = waiting(1, 1)
     members[1].deadline_ns = 60
-    assert hold().settle(members, 40, 15) == (0, 45)
-    assert hold().settle(members, 45, 15) == (EVERYBODY, 0)
+    assert hold().settle(members, 40, 15, 0) == (0, 45)
+    assert hold().settle(members, 45, 15, 0) == (EVERYBODY, 0)
 
 
 @pytest.mark.parametrize(("delay_ns", "rows_max"), [(0, 8), (-5, 8), (100, 1)])
@@ -97,7 +97,7 @@ def test_those_who_left_during_a_hold_are_forgotten_and_count_for_nothing():
         queue.submit(gone)
         assert queue.cancel(gone)
         assert queue.take_settled(hold(), 0, 50) == (None, DELAY_NS)
-    (group,) = queue._groups.values()
+    (group,) = queue._lines.values()
     assert len(group) == 1
 
 

@@ -31,6 +31,10 @@ SETTINGS = {
     "max_queue_size": 100,
     "default_timeout_us": 50_000,
     "allow_timeout_override": True,
+    "timeout_action": "DELAY",
+    "priority_levels": 3,
+    "default_priority_level": 2,
+    "instance_count": 2,
     "version_policy": {"specific": {"versions": [1, 3]}},
     "warmup": WARMUP,
     "model_filename": "net.onnx",
@@ -53,15 +57,17 @@ def test_a_document_says_what_is_in_force():
         "preferred_batch_size": [4, 8],
         "max_queue_delay_microseconds": 2_000,
         "preserve_ordering": False,
+        "priority_levels": 3,
+        "default_priority_level": 2,
         "default_queue_policy": {
-            "timeout_action": "REJECT",
+            "timeout_action": "DELAY",
             "default_timeout_microseconds": 50_000,
             "allow_timeout_override": True,
             "max_queue_size": 100,
         },
     }
     assert document["version_policy"] == {"specific": {"versions": [1, 3]}}
-    assert document["instance_group"][0]["count"] == 2
+    assert document["instance_group"][0]["count"] == 4
     assert document["default_model_filename"] == "net.onnx"
     assert document["model_warmup"] == WARMUP
 

@@ -300,8 +300,8 @@ def test_a_message_costs_what_it_grows_to():
     raw = pb.ModelInferRequest(model_name="m", raw_input_contents=[bytes(1000), bytes(500)])
     data = raw.SerializeToString()
     rest = (len(data) - 1500) * 24
-    assert GrpcRequest(data).cost(len(data), 10**6) == 1500 * 3 + rest
-    assert GrpcRequest(data, split_bytes_min=0).cost(len(data), 10**6) == 1500 * 2 + rest
+    assert GrpcRequest(data).cost(len(data), 10**6) == 1500 * 2 + rest
+    assert GrpcRequest(data, in_place=False).cost(len(data), 10**6) == 1500 * 3 + rest
     # One of the largest size has names beside it, and must fit an empty budget all the same.
     assert GrpcRequest(b"").cost(10**6 + 60_000, 10**6) == 24 * 10**6
 

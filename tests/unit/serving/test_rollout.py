@@ -145,6 +145,30 @@ def test_a_quarantined_version_is_started_neither_by_alias_nor_by_monitor(
     assert story.digits.quarantined == ()
 
 
+def test_the_monitor_takes_back_its_own_last_rollback_and_nothing_else(story: Story) -> None:
+    started = story.does(Verb.START, V2, steps=(20, 100)).serving.rollout
+    refused = story.monitor(Verb.UNDO)
+    assert isinstance(refused, Refused)
+    assert "not the monitor's rollback" in refused.sentence
+    assert isinstance(story.monitor(Verb.ROLLBACK), Accepted)
+    for wrong in ("", "another"):
+        assert isinstance(story.monitor(Verb.UNDO, rollout=wrong), Refused)
+    undone = story.monitor(Verb.UNDO, rollout=started)
+    assert isinstance(undone, Accepted)
+    serving = undone.after.serving
+    assert (serving.stable, serving.candidate, serving.weight) == (V1, V2, 20)
+    assert (undone.after.phase, undone.after.quarantined) == (Phase.PROGRESSING, ())
+    assert serving.rollout != started  # what was found of it before does not count again
+    assert isinstance(story.monitor(Verb.UNDO, rollout=started), Refused)
+
+
+def test_the_monitor_does_not_take_back_what_an_operator_did(story: Story) -> None:
+    started = story.does(Verb.START, V2).serving.rollout
+    story.does(Verb.ROLLBACK)
+    story.does(Verb.RELEASE)  # of the hold that began with it
+    assert isinstance(story.monitor(Verb.UNDO, rollout=started), Refused)
+
+
 def test_release_lifts_a_quarantine(story: Story) -> None:
     story.does(Verb.START, V2)
     story.does(Verb.ROLLBACK)
@@ -233,7 +257,7 @@ def test_a_verdict_about_an_earlier_rollout_is_refused(story: Story) -> None:
 
 
 @pytest.mark.parametrize(
-    "verb", [Verb.PROMOTE, Verb.SET_WEIGHT, Verb.UNDO, Verb.HOLD, Verb.RELEASE, Verb.UNFREEZE]
+    "verb", [Verb.PROMOTE, Verb.SET_WEIGHT, Verb.HOLD, Verb.RELEASE, Verb.UNFREEZE]
 )
 def test_what_an_operator_decides_is_not_the_monitors_to_decide(story: Story, verb: Verb) -> None:
     story.does(Verb.START, V2)

@@ -1,10 +1,18 @@
-"""Cost per request: one worker on one core, wrk on another, everything switched on."""
+"""Cost per request: one worker on one core, wrk on another, everything switched on.
+
+Beside it: what a client alone waits, over ONNX Runtime's own run, and how much more two
+workers can do than one.
+"""
 
 import http.client
 import json
 import os
 import platform
-from collections.abc import Mapping
+import statistics
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import version
@@ -15,6 +23,7 @@ import numpy as np
 
 from loadtests import h2load, wrk
 from loadtests.gateway import Gateway, running
+from loadtests.intervals import ratio
 from loadtests.model import FEATURES, mlp
 from loadtests.peers.requests import Row, v2_grpc
 from loadtests.process_tree import usage
@@ -22,6 +31,7 @@ from loadtests.rounds import grpc_round, http_round, medians
 
 PACKAGES = ("onnxruntime", "numpy", "uvicorn", "uvloop", "httptools", "orjson", "pyarrow")
 TOLERANCE = 1e-5
+ALONE_RUNS = 2000
 # Channels, and calls of each at a time: few that are busy, and many that are not.
 GRPC_LOADS = ((4, 16), (64, 1))
 
@@ -51,23 +61,85 @@ def measure(setup: Setup) -> dict[str, Any]:
     with running(model, workers=1, core=setup.server_core if pinned else None) as gateway:
         check_answer(gateway, body, model, row)
         wrk_core = setup.client_core if pinned else None
-        load = partial(
-            http_round, gateway.pid, f"{gateway.url}/v2/models/bench/infer", body, wrk.JSON,
-            connections=setup.connections, core=wrk_core,
-        )  # fmt: skip
-        load(seconds=2)  # warm-up
-        rounds = [load(seconds=setup.seconds) for _ in range(setup.rounds)]
+        load = partial(_http, gateway, body, core=wrk_core)
+        load(setup.connections, 2)  # warm-up
+        rounds = [load(setup.connections, setup.seconds) for _ in range(setup.rounds)]
         check_answer(gateway, body, model, row)
+        alone = _alone(gateway, load, model, row, setup, wrk_core)
+        workers = _two_workers(gateway, body, model, setup) if pinned else None
         rss_mib = usage(gateway.pid).rss_bytes / 2**20
     return {
-        "benchmark": "model",
+        "benchmark": "requests",
         "what": "HTTP JSON, 1 row of 30 FP32 features a request; log and metrics on",
         "setup": asdict(setup) | {"pinned": pinned},
         "median": medians(rounds),
         "rounds": rounds,
+        "alone": alone,
+        "two_workers": workers,
         "grpc": _grpc(model, row, setup) if h2load.installed() else [],
         "rss_mib": rss_mib,
         "machine": machine(),
+    }
+
+
+def _http(
+    gateway: Gateway, body: bytes, connections: int, seconds: int, *, core: int | None
+) -> dict[str, float]:
+    url = f"{gateway.url}/v2/models/bench/infer"
+    return http_round(
+        gateway.pid, url, body, wrk.JSON, connections=connections, seconds=seconds, core=core
+    )
+
+
+def _alone(
+    gateway: Gateway,
+    load: Callable[[int, int], dict[str, float]],
+    model: bytes,
+    row: Row,
+    setup: Setup,
+    core: int | None,
+) -> dict[str, float]:
+    """Means in ms of one client that waits for each reply, and of the run in it."""
+    import onnxruntime
+
+    http = [load(1, setup.seconds)["requests_per_s"] for _ in range(setup.rounds)]
+    found = {"http_ms": 1e3 / statistics.median(http)}
+    if h2load.installed():
+        request = v2_grpc(gateway.grpc_port, row)
+        reply = request.ask()
+        grpc = [
+            h2load.run(
+                request.url, request.body, channels=1, calls=1, seconds=setup.seconds, core=core,
+                reply_bytes=len(reply) + h2load.PREFIX_BYTES,
+            ).requests_per_s
+            for _ in range(setup.rounds)
+        ]  # fmt: skip
+        found["grpc_ms"] = 1e3 / statistics.median(grpc)
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    took = []
+    for _ in range(ALONE_RUNS):
+        began = time.perf_counter()
+        session.run(None, {"x": row})
+        took.append(time.perf_counter() - began)
+    found["run_ms"] = 1e3 * statistics.median(took)
+    return found
+
+
+def _two_workers(one: Gateway, body: bytes, model: bytes, setup: Setup) -> dict[str, Any]:
+    """CPU per request of one worker and of two with twice the connections, in turn.
+
+    The client shares a core with them, so that CPU says what two workers could do.
+    """
+    with running(model, workers=2, core=None) as two:
+        pairs = []
+        for _ in range(max(2, setup.rounds)):
+            alone = _http(one, body, setup.connections, setup.seconds, core=setup.client_core)
+            both = _http(two, body, 2 * setup.connections, setup.seconds, core=None)
+            pairs.append((both["cpu_us_per_request"], alone["cpu_us_per_request"]))
+    times = ratio(pairs)
+    return {
+        "cpu_us_per_request": statistics.median(both for both, _ in pairs),
+        "times_one": {name: 2 * value for name, value in asdict(times).items()},
     }
 
 
@@ -136,5 +208,16 @@ def machine() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "kernel": platform.release(),
         "python": platform.python_version(),
+        "commit": _commit(),
         "packages": {name: version(name) for name in PACKAGES},
     }
+
+
+def _commit() -> str:
+    """Of a checkout; empty for an installed package, or one that was changed since."""
+    git = ["git", "-C", str(Path(__file__).parent)]
+    with suppress(OSError, subprocess.CalledProcessError):
+        changed = subprocess.check_output([*git, "status", "--porcelain", "--untracked-files=no"])
+        head = subprocess.check_output([*git, "rev-parse", "--short=12", "HEAD"], text=True)
+        return "" if changed else head.strip()
+    return ""

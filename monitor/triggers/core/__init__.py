@@ -1,0 +1,1 @@
+"""What a request for a training says and whom it may be sent to; pure."""
