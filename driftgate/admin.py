@@ -1,7 +1,5 @@
 """How operators' commands reach the gateway: the token, the address, the errors."""
 
-import re
-from argparse import ArgumentTypeError
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -9,8 +7,6 @@ from typing import Any
 from driftgate.config import Config
 from driftgate.errors import CliError, Exit
 from serving.admin_client import AdminClient, AdminError, AdminUnreachableError
-
-_UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 
 
 @contextmanager
@@ -32,23 +28,13 @@ def admin(config: Config) -> Iterator[AdminClient]:
         raise _unreachable(str(error)) from error
     except AdminError as error:
         hint = f"the token is read from {config.admin_token_path}" if error.status == 401 else None
-        raise CliError("the gateway refused", error.sentence, hint) from error
+        told = "it is not known what the gateway did" if error.unknown else "the gateway refused"
+        raise CliError(told, error.sentence, hint) from error
 
 
 def _unreachable(cause: str) -> CliError:
     hint = "start one with `driftgate up`, or name the right --state-dir"
     return CliError("no gateway answers", cause, hint, Exit.UNREACHABLE)
-
-
-def seconds(text: str) -> float:
-    """A duration such as 500ms, 90s, 60m, 24h or 7d; a bare number is seconds.
-
-    Raises: ArgumentTypeError, whose sentence argparse shows as a usage error.
-    """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)?", text)
-    if match is None:
-        raise ArgumentTypeError(f"{text!r} is not a duration such as 90s, 60m or 24h")
-    return float(match[1]) * _UNITS_S[match[2] or "s"]
 
 
 def describe(deployment: dict[str, Any]) -> list[str]:

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from driftgate.cli import common_options
+from driftgate.commands.times import seconds
 from driftgate.errors import CliError, Exit
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     _verb(verbs, "abort", "all traffic back to stable", lambda _: {"verb": "ABORT"})
     _verb(verbs, "undo", "reverse the last change of what serves", lambda _: {"verb": "UNDO"})
     hold = _verb(verbs, "hold", "let automation only advise for a while", _hold)
-    hold.add_argument("--for", dest="hold_s", type=_seconds, default=HOLD_S, metavar="60m")
+    hold.add_argument("--for", dest="hold_s", type=seconds, default=HOLD_S, metavar="60m")
     release = _verb(verbs, "release", "end a hold, or lift a version's quarantine", _release)
     release.add_argument("version", nargs="?")
     history = verbs.add_parser(
@@ -76,18 +77,12 @@ def _verb(verbs: Any, name: str, text: str, fields: Fields) -> argparse.Argument
     )
     leaf.add_argument(
         "--timeout",
-        type=_seconds,
+        type=seconds,
         default=WAIT_S,
         help="how long to wait for all workers (default 30s)",
     )
     leaf.set_defaults(run=run_verb, fields=fields)
     return leaf
-
-
-def _seconds(text: str) -> float:
-    from driftgate.admin import seconds
-
-    return seconds(text)
 
 
 def _start(args: argparse.Namespace) -> dict[str, Any]:
@@ -158,16 +153,24 @@ def run_verb(args: argparse.Namespace) -> int:
 
 def _apply(client: "AdminClient", command: dict[str, Any], args: argparse.Namespace) -> Any:
     """Sent again, under the same id, while it is not known whether it was taken."""
-    from serving.admin_client import AdminError
+    from serving.admin_client import AdminError, AdminUnreachableError
 
     deadline = time.monotonic() + args.timeout
+    unknown: AdminError | None = None
     while True:
         wait_ms = min(60_000, max(0, int((deadline - time.monotonic()) * 1000)))
         try:
             return client.apply(command, dry_run=args.dry_run, wait_ms=wait_ms)
-        except AdminError as error:
-            if not error.unknown or time.monotonic() + AGAIN_S > deadline:
+        except (AdminError, AdminUnreachableError) as error:
+            if isinstance(error, AdminError) and error.unknown:
+                unknown = error
+            elif unknown is None or (
+                not isinstance(error, AdminUnreachableError) and error.status != 503
+            ):
                 raise
+            # Away, or its log is: that says nothing of what became of an earlier try.
+            if time.monotonic() + AGAIN_S > deadline:
+                raise unknown from None
         time.sleep(AGAIN_S)
 
 
