@@ -1,11 +1,13 @@
 """A gateway of its own for one benchmark: fresh state, free ports, pinned cores."""
 
 import http.client
+import json
 import socket
 import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
@@ -88,6 +90,7 @@ def running(
         log = (Path(folder) / "gateway.log").open("w+")
         process = subprocess.Popen(serve, stdout=log, stderr=subprocess.STDOUT)
         try:
+            _await_workers(admin_port, process, Path(folder) / "state")
             if on_demand:
                 _await(http_port, process, "POST", "/v2/repository/models/bench/load")
             for name in ("bench",) if on_demand else ("bench", *beside):
@@ -105,16 +108,34 @@ def running(
             log.close()
 
 
+def _await_workers(port: int, process: "subprocess.Popen[bytes]", state_dir: Path) -> None:
+    """Until all of them serve: the data port answers as soon as the first one does."""
+    for _ in _tries(process):
+        with suppress(OSError):
+            token = (state_dir / "admin.token").read_text().strip()
+            request = urllib.request.Request(f"http://127.0.0.1:{port}/v1/status")
+            request.add_header("Authorization", f"Bearer {token}")
+            with urllib.request.urlopen(request, timeout=30) as reply:
+                if json.load(reply)["ready"]:
+                    return
+
+
 def _await(port: int, process: "subprocess.Popen[bytes]", method: str, path: str) -> None:
     """Ask until the answer is 200."""
-    deadline = time.monotonic() + READY_S
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            raise RuntimeError(f"the gateway ended with {process.returncode} before it was ready")
+    for _ in _tries(process):
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
         with closing(connection), suppress(OSError):
             connection.request(method, path, b"{}" if method == "POST" else None)
             if connection.getresponse().status == 200:
                 return
+
+
+def _tries(process: "subprocess.Popen[bytes]") -> Iterator[None]:
+    """Raises: RuntimeError when the gateway has ended, TimeoutError after READY_S."""
+    deadline = time.monotonic() + READY_S
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise RuntimeError(f"the gateway ended with {process.returncode} before it was ready")
+        yield
         time.sleep(0.05)
     raise TimeoutError(f"the gateway was not ready within {READY_S:.0f} s")

@@ -170,8 +170,8 @@ class JsonReplies:
                 blob = encode_raw(outputs.slice(want.index, start, stop))
                 name = self._signature.outputs[want.index].name
                 want.place.write(blob, f"output '{name}'")
-                said = orjson.dumps(want.place.parameters(len(blob)))
-                entries.append(self._describe(want.index, shape) + b',"parameters":' + said + b"}")
+                # No parameters: Triton's C++ client takes any to hold a `binary_data_size`.
+                entries.append(self._describe(want.index, shape) + b"}")
             elif envelope.binary_outputs if want.binary is None else want.binary:
                 blob = encode_raw(outputs.slice(want.index, start, stop))
                 entries.append(self._blob_head(want.index, shape, len(blob)))
