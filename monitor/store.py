@@ -176,8 +176,9 @@ class Store:
         """
         pages = self._db.execute("SELECT producer, page FROM label_pages").fetchall()
         profiles = self._db.execute("SELECT model, digest FROM profiles").fetchall()
-        found: dict[str, bytes] = {"engine": self.state() or b""}
-        found["recent"] = json.dumps(self._recent(standing)).encode()
+        found = {"recent": json.dumps(self._recent(standing)).encode()}
+        if (state := self.state()) is not None:  # None until the first step
+            found["engine"] = state
         present = set(found)
         for key in pages:
             present.add(name := _page_part(*key))
@@ -206,7 +207,8 @@ class Store:
         with transaction(self._db) as db:
             for table in ("state", "blocks", "verdicts", "label_pages", "profiles"):
                 db.execute(f"DELETE FROM {table}")  # noqa: S608
-            db.execute("INSERT INTO state VALUES (0, ?)", (parts["engine"],))
+            if "engine" in parts:
+                db.execute("INSERT INTO state VALUES (0, ?)", (parts["engine"],))
             db.execute("INSERT OR REPLACE INTO claim VALUES (0, ?)", (epoch,))
             db.executemany("INSERT INTO blocks VALUES (?, ?, ?, ?, ?, ?, ?)", recent["blocks"])
             db.executemany("INSERT INTO verdicts VALUES (?, ?, ?, ?)", recent["verdicts"])

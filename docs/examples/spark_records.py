@@ -1,6 +1,6 @@
 """Read driftgate's records with Spark Structured Streaming.
 
-    spark-submit --packages org.apache.spark:spark-sql-kafka-0-10_2.13:4.0.1 \\
+    spark-submit --packages org.apache.spark:spark-sql-kafka-0-10_2.13:4.2.0 \\
         spark_records.py localhost:9092 driftgate.predictions.v1
 
 Beside it must lie read_records.py, and pyarrow must be installed where Spark runs Python.

@@ -19,8 +19,9 @@ def consumed_rows(bootstrap: str, settings: KafkaSettings) -> Mapping[str, int]:
     topic = HandoverTopic(bootstrap, settings, Topics(settings.namespace).monitor)
     with closing(topic):
         for number in range(topic.partitions()):
-            parts = topic.read(number).state()
-            delivered = unpack(parts["engine"])["delivered"] if parts else {}
-            for producer, count in delivered.items():
+            parts = topic.read(number).state() or {}
+            if "engine" not in parts:  # its owner has not taken a step yet
+                continue
+            for producer, count in unpack(parts["engine"])["delivered"].items():
                 rows[producer] = rows.get(producer, 0) + count
     return rows

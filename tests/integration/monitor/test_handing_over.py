@@ -173,6 +173,22 @@ def _page_keys(store: Store) -> list[tuple[str, int]]:
     return list(store._db.execute("SELECT producer, page FROM label_pages ORDER BY 1, 2"))
 
 
+def test_one_that_ends_before_its_first_step_hands_nothing_over_that_is_no_state(
+    world: World, tmp_path: Path
+) -> None:
+    assert world.machine(tmp_path / "one").hand_over()
+    found = fold(world.topic.entries).state()
+    assert found is not None
+    assert "engine" not in found
+    heir = world.machine(tmp_path / "two")
+    assert heir.origin == "the topic"
+    assert heir.store.state() is None
+    world.traffic.run(4)
+    heir.read()
+    assert heir.hand_over()
+    assert "engine" in (fold(world.topic.entries).state() or {})
+
+
 def test_a_state_that_nobody_else_touched_is_taken_from_ones_own_file(
     world: World, tmp_path: Path
 ) -> None:
