@@ -10,7 +10,9 @@ import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from select import select
 from typing import IO, Any
 
 from driftgate.processes import follower
@@ -170,7 +172,10 @@ class System(AbstractContextManager["System"]):
             self._traffic.append(process)
             self.journals.append(Journal(folder))
         for process in self._traffic:
-            _pipe(process.stdout).readline()  # "ready"
+            # Not by a read that blocks: a Ctrl-C just before it would only be seen after it.
+            pipe = _pipe(process.stdout)
+            wait_for("traffic ready", partial(_readable, pipe), 60.0)
+            pipe.readline()  # "ready"
 
     def tell_traffic(self, word: str) -> None:
         for process in self._traffic:
@@ -234,6 +239,10 @@ class System(AbstractContextManager["System"]):
         moment = time.time_ns()
         os.kill(pid, signal.SIGKILL)
         return moment
+
+
+def _readable(pipe: IO[str]) -> bool:
+    return bool(select([pipe], [], [], 0)[0])
 
 
 def _pipe(stream: "IO[str] | None") -> IO[str]:
