@@ -14,7 +14,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -86,7 +86,7 @@ def _push_another(gateway: Gateway) -> None:
 def _roll_back(gateway: Gateway, watches: "Sequence[_Watch]") -> tuple[float, ...]:
     """Seconds until each gateway answers with the version before."""
     start = {"verb": "START", "version": {"version": AFTER}, "steps": [100], "force": True}
-    _tell(gateway, start)
+    gateway.tell(start, wait_ms=0)
     for watch in watches:
         watch.until(AFTER)
     found = [0.0 for _ in watches]
@@ -98,22 +98,10 @@ def _roll_back(gateway: Gateway, watches: "Sequence[_Watch]") -> tuple[float, ..
     for thread in threads:
         thread.start()
     began = time.perf_counter()
-    _tell(gateway, {"verb": "ROLLBACK"})
+    gateway.tell({"verb": "ROLLBACK"}, wait_ms=0)
     for thread in threads:
         thread.join()
     return tuple(moment - began for moment in found)
-
-
-def _tell(gateway: Gateway, command: dict[str, Any]) -> None:
-    token = (gateway.state_dir / "admin.token").read_text().strip()
-    text = json.dumps({"model": "bench", "origin": "cli", "actor": "bench", **command})
-    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
-    with closing(http.client.HTTPConnection("127.0.0.1", gateway.admin_port, timeout=30)) as link:
-        link.request("POST", "/v1/commands?wait_ms=0", text, headers)
-        reply = link.getresponse()
-        answer = reply.read().decode()
-    if reply.status != 200:
-        raise RuntimeError(f"{command['verb']}: {reply.status} {answer}")
 
 
 class _Watch:

@@ -13,6 +13,7 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 READY_S = 60.0
 
@@ -29,6 +30,21 @@ class Gateway:
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.http_port}"
+
+    def tell(self, fields: Mapping[str, Any], wait_ms: int) -> None:
+        """A command for `bench`, as an operator would type it.
+
+        wait_ms: for it to be live on all workers. Raises: RuntimeError if it is refused.
+        """
+        token = (self.state_dir / "admin.token").read_text().strip()
+        text = json.dumps({"model": "bench", "origin": "cli", "actor": "bench", **fields})
+        headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+        with closing(http.client.HTTPConnection("127.0.0.1", self.admin_port, timeout=60)) as link:
+            link.request("POST", f"/v1/commands?wait_ms={wait_ms}", text, headers)
+            reply = link.getresponse()
+            answer = reply.read().decode()
+        if reply.status != 200:
+            raise RuntimeError(f"{fields['verb']}: {reply.status} {answer}")
 
 
 def free_ports(count: int) -> list[int]:

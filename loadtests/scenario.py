@@ -6,7 +6,6 @@ connections. Each reply is held against the model's own answer; with two version
 reply that names one and answers by the other is wrong.
 """
 
-import http.client
 import json
 import math
 import subprocess
@@ -157,21 +156,8 @@ def _second_version(gateway: Gateway) -> None:
 
 
 def _command(gateway: Gateway, fields: dict[str, Any]) -> None:
-    """What an operator would type, live on all workers when this returns."""
-    token = (gateway.state_dir / "admin.token").read_text().strip()
-    connection = http.client.HTTPConnection("127.0.0.1", gateway.admin_port, timeout=60)
-    identity = {"id": f"bench-{time.monotonic_ns()}", "origin": "cli", "actor": "bench"}
-    connection.request(
-        "POST",
-        "/v1/commands?wait_ms=10000",
-        json.dumps({**identity, "model": "bench", **fields}),
-        {"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
-    )
-    reply = connection.getresponse()
-    text = reply.read().decode()
-    connection.close()
-    if reply.status != 200:
-        raise RuntimeError(f"{fields['verb']}: {reply.status} {text}")
+    """Live on all workers when this returns."""
+    gateway.tell({"id": f"bench-{time.monotonic_ns()}", **fields}, wait_ms=10_000)
 
 
 @contextmanager

@@ -3,7 +3,8 @@
 import html
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+
+from monitor.report.axes import Scale
 
 Points = Sequence[tuple[float, float]]
 
@@ -11,21 +12,6 @@ WIDTH, HEIGHT = 720, 240
 LEFT, RIGHT, TOP, BOTTOM = 64, 16, 16, 36
 # Distinct also for colour-blind readers (Okabe and Ito's palette).
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9")
-
-
-@dataclass(frozen=True, slots=True)
-class Scale:
-    """Maps values linearly from [low, high] onto pixels from start to end."""
-
-    low: float
-    high: float
-    start: float
-    end: float
-
-    def __call__(self, value: float) -> float:
-        span = (self.high - self.low) or 1.0
-        inside = min(max(value, self.low), self.high)
-        return self.start + (inside - self.low) / span * (self.end - self.start)
 
 
 def line_chart(
