@@ -249,6 +249,9 @@ class Batcher(Generic[T]):
             waiter = self._loop.create_future()
             self._drainers.append(waiter)
             await waiter
+        if self._timer is not None:  # it may be of a deadline in an hour
+            self._timer.cancel()
+            self._timer = None
 
     def stop_holding(self) -> None:
         """No more waiting for company: the version drains."""
@@ -416,7 +419,7 @@ class Batcher(Generic[T]):
             batch, inputs, outputs, release, loggable, began_ns, ready_ns, run_ns
         )
 
-    def _failed(self, batch: Batch[T], release: Release | None, error: Exception) -> None:
+    def _failed(self, batch: Batch[T], release: Release | None, error: BaseException) -> None:
         if release is not None:
             release()
         told = error if isinstance(error, ServeError) else ModelFailed("the model failed")
@@ -443,12 +446,18 @@ class Batcher(Generic[T]):
             self._running -= 1
             self._no_room_until_ns = 0
             self._dispatch.ended(end_ns)
+            # Raised here, it would hold this frame, and so itself, and the version with it.
+            failure = future.exception()
             try:
-                outputs = self._checked(batch, inputs, future.result())
+                if failure is None:
+                    outputs = self._checked(batch, inputs, future.result())
             except Exception as error:
                 self._failed(batch, release, error)
             else:
-                self._succeeded(batch, inputs, outputs, release, loggable, began_ns, ready_ns)
+                if failure is None:
+                    self._succeeded(batch, inputs, outputs, release, loggable, began_ns, ready_ns)
+                else:
+                    self._failed(batch, release, failure)
             finally:
                 self._tell_drainers()
                 if self._queue.queued and not self._scheduled:

@@ -195,8 +195,11 @@ class ModelShelf:
             load_run_ns=loaded.run_ns,
             padder=loaded.padder,
         )
-        gc.collect()
-        gc.freeze()  # what a version needs lives long; collections need not look at it
+        if not self._routed:
+            # What a version needs lives long; collections need not look at it. Once there is
+            # traffic its circles would be frozen too, and never be found.
+            gc.collect()
+            gc.freeze()
 
     async def unload(self, unload: pb.Unload) -> pb.FromWorker:
         """Let a version go once its last request is answered."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -55,8 +56,11 @@ class Version:
         self.signature, self.digest, self.config = signature, digest, config
         self.padder = padder
         self.json, self.grpc = JsonReplies(signature, digest), GrpcReplies(signature, digest)
+        # Weakly, or the two would hold each other, and what a version holds are gigabytes: they
+        # are to go with its last reference, not with some later search for cycles.
+        receiver = weakref.proxy(self)
         self.batcher: Batcher[Task] = Batcher(
-            loop, clock_ns, signature, session, self, threads,
+            loop, clock_ns, signature, session, receiver, threads,
             inline=inline, profile=profile, queue=queue, load_run_ns=load_run_ns, padder=padder,
         )  # fmt: skip
         self.metrics = metrics

@@ -59,6 +59,19 @@ def scale(factor: float, width: int = 3) -> bytes:
     )
 
 
+def heavy(megabytes: int) -> bytes:
+    """y = x, batchable, with so many MB of weights."""
+    table = np.ones((megabytes * 250_000,), dtype=np.float32)
+    nodes = [
+        helper.make_node("Mul", ["x", "zero"], ["none"]),
+        helper.make_node("Cast", ["none"], ["index"], to=TensorProto.INT64),
+        helper.make_node("Gather", ["table", "index"], ["one"]),
+        helper.make_node("Mul", ["x", "one"], ["y"]),
+    ]
+    constants = {"zero": np.zeros((1,), dtype=np.float32), "table": table}
+    return build(nodes, {"x": ("FP32", ("n", 3))}, {"y": ("FP32", ("n", 3))}, constants)
+
+
 def two_inputs() -> bytes:
     """s = a + b and d = a - b."""
     nodes = [helper.make_node("Add", ["a", "b"], ["s"]), helper.make_node("Sub", ["a", "b"], ["d"])]

@@ -1,8 +1,11 @@
 """A loaded version on a real loop, with a model and a log that fail."""
 
 import asyncio
+import gc
 import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from unittest.mock import MagicMock
 
 import numpy as np
@@ -17,6 +20,7 @@ from serving.core.request import PLAIN
 from serving.core.routing import Arm
 from serving.core.signature import Signature, TensorSpec
 from serving.worker.log_tap import LogMode
+from serving.worker.run_threads import RunThreads
 from serving.worker.task import Task
 from serving.worker.version import Version
 
@@ -127,3 +131,62 @@ def test_a_durable_version_answers_nothing_that_its_log_did_not_take(breaks):
         assert (admission.rows, admission.bytes) == (0, 0)
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("inline", [True, False], ids=["inline", "thread"])
+def test_a_version_goes_with_its_last_reference(inline):
+    """Its weights may be gigabytes, and no search for cycles finds what is frozen."""
+
+    class ForgetfulWaiter(Waiter):
+        """As a connection does, it keeps no error: those know the frames they passed."""
+
+        def succeed(self, *_):
+            self.answers.append(True)
+
+        def fail(self, _):
+            self.answers.append(False)
+
+    class KeepingTap(BrokenTap):
+        def keep(self, *_):
+            pass
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        admission = Admission(10, 1000, 10)
+        session = Session()
+        gone = weakref.ref(session)
+        with closing(RunThreads(loop, 1)) as threads:
+            version = Version(
+                loop, time.monotonic_ns, Signature("m", "1", (X,), (Y,), 4), "d", session,
+                threads, admission, MagicMock(), KeepingTap(None), {}, QueueSettings(),
+                inline=inline, profile=LatencyProfile(),
+            )  # fmt: skip
+            del session
+            arm = Arm(version, "1", "stable", "", 100)
+            in_an_hour_ns = time.monotonic_ns() + 3600 * 10**9
+            for value in (1, -1):  # one that is answered, one that fails
+                waiter = ForgetfulWaiter()
+                admission.hold_rows(1)
+                admission.hold_bytes(COST_BYTES)
+                array = np.full((1, 2), value, np.float32)
+                version.submit(
+                    Task(
+                        version, arm, waiter, [array], 1, PLAIN, (), COST_BYTES, 0, 0, 0,
+                        in_an_hour_ns,
+                    )
+                )  # fmt: skip
+                async with asyncio.timeout(20):
+                    await version.drained()
+                assert waiter.answers == [value > 0]
+            assert gone() is not None
+            del version, arm, waiter
+            async with asyncio.timeout(20):
+                while gone() is not None:  # the thread is still putting its tools away
+                    await asyncio.sleep(0.001)
+
+    gc.collect()
+    gc.disable()
+    try:
+        asyncio.run(main())
+    finally:
+        gc.enable()

@@ -229,6 +229,34 @@ def test_the_threads_of_a_session_do_not_inherit_a_loads_priority(start_worker):
     assert lowered_threads(worker) == 0
 
 
+def memory_mb(pid):
+    """Of the process itself, in MB."""
+    with open(f"/proc/{pid}/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGESIZE") / 1e6
+
+
+@pytest.mark.parametrize("again", ["other versions", "the same version"])
+def test_the_memory_of_versions_that_left_is_given_back(start_worker, again):
+    """Whatever came in between: collections of cycles, frozen objects, requests."""
+    worker = start_worker()
+    heavy, megabytes, loads = onnx_models.heavy(64), 64, 8
+    worker.serve({"m": onnx_models.scale(2.0)})
+    sizes = []
+    for number in range(loads):
+        version = str(number) if again == "other versions" else "1"
+        assert worker.load("heavy", version, heavy).HasField("loaded")
+        worker.route({"m": [("1", "stable", 100)], "heavy": [(version, "stable", 100)]})
+        assert output(worker, "heavy") == 1
+        if again == "other versions":
+            worker.route({"m": [("1", "stable", 100)]})
+            worker.send(pb.ToWorker(unload=pb.Unload(model="heavy", version=version)))
+            assert worker.receive().unloaded.version == version
+        assert output(worker) == 2
+        sizes.append(memory_mb(worker.process.pid))
+    # Held, they would be `loads - 2` times as many; the first ones bring the allocator's own.
+    assert sizes[-1] - sizes[1] < 2 * megabytes, sizes
+
+
 def test_an_unloaded_version_answers_its_last_requests_first(start_worker):
     worker = start_worker()
     worker.serve({"slow": onnx_models.slow(), "m": onnx_models.identity()})
