@@ -2,10 +2,10 @@
 
 Pairs of windows alternate: in one of each a model of 200 MB is loaded and unloaded
 again and again through the repository API. The median ratio of their p99 is reported with
-its 95 % interval over the pairs, and the mean one beside it; nothing may fail. A pair in which the generator was late
-itself says nothing and is measured again, as often as there are pairs; the ratio with
-those pairs in it stands beside. Where too few are left, the run is void and the ratio that
-of all.
+its 95 % interval over the pairs, and the mean one beside it; nothing may fail. A pair in
+which the generator was late itself says nothing and is measured again, as often as there
+are pairs; the ratio with those pairs in it stands beside. Where too few are left, the run
+is void and the ratio that of all.
 """
 
 import http.client

@@ -154,7 +154,8 @@ def test_a_version_goes_with_its_last_reference(inline):
         loop = asyncio.get_running_loop()
         admission = Admission(10, 1000, 10)
         session = Session()
-        gone = weakref.ref(session)
+        gone = asyncio.Event()
+        weakref.finalize(session, loop.call_soon_threadsafe, gone.set)
         with closing(RunThreads(loop, 1)) as threads:
             version = Version(
                 loop, time.monotonic_ns, Signature("m", "1", (X,), (Y,), 4), "d", session,
@@ -178,11 +179,10 @@ def test_a_version_goes_with_its_last_reference(inline):
                 async with asyncio.timeout(20):
                     await version.drained()
                 assert waiter.answers == [value > 0]
-            assert gone() is not None
+            assert not gone.is_set()
             del version, arm, waiter
             async with asyncio.timeout(20):
-                while gone() is not None:  # the thread is still putting its tools away
-                    await asyncio.sleep(0.001)
+                await gone.wait()
 
     gc.collect()
     gc.disable()
