@@ -132,6 +132,9 @@ def effect_document(effect: Effect) -> Document:
         "rows": int(effect.live.sum()),
         "evidence_s": None if evidence is None else seconds(evidence),
         "named": effect.named,
+        "distinct": None
+        if effect.log_evidence is None or not effect.feature.exact
+        else {"reference": effect.feature.distinct_values, "live": effect.distinct},
         **{name: number(value) for name, value in effect.statistics.items()},
     }
 

@@ -78,6 +78,11 @@ UNFAIR = Entry(
 EFFECT = Entry(
     "feature_effect", "Effect size against the reference.", ("model", "feature", "statistic")
 )
+DISTINCT = Entry(
+    "feature_distinct_values",
+    "Different values of a categorical or discrete feature.",
+    ("model", "feature", "of"),
+)
 TOGETHER = Entry(
     "multivariate_effect", "Effect size of features together.", ("model", "space", "statistic")
 )
@@ -110,7 +115,7 @@ CATALOGUE = (
     POISON, KAFKA_UP, PARTITIONS, REBALANCES, DEAD_LETTERS, COVERED, BLOCK,
     WARM_UP,
     PERFORMANCE, LABELLED, COVERAGE, DELAY,
-    TOGETHER, BY_CHANCE,
+    TOGETHER, BY_CHANCE, DISTINCT,
     SLICE_PERFORMANCE, SLICE_LABELLED, SLICE_COVERAGE, UNFAIR,
 )  # fmt: skip
 
@@ -294,6 +299,12 @@ def _model_samples(model: str, document: Mapping[str, Any]) -> dict[Entry, list[
             for feature in features
             for name in HEADLINE
             if feature[name] is not None
+        ],
+        DISTINCT: [
+            ((model, feature["name"], of), values)
+            for feature in features
+            for of, values in (feature["distinct"] or {}).items()
+            if values is not None
         ],
         ARM_ROWS: [((model, arm), found["rows"]) for arm, found in arms],
     }

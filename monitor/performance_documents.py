@@ -105,6 +105,7 @@ def _estimate(measure: Measure, estimate: Estimate) -> Document:
         "rows": estimate.rows,
         "by_chance": None if estimate.by_chance is None else number(estimate.by_chance),
         "binning": number(estimate.binning),
+        "undefined": estimate.undefined or None,
     }
 
 

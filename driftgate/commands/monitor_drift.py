@@ -44,13 +44,14 @@ def _of_model(document: dict[str, Any]) -> list[str]:
     if not shown:
         return [f"{document['model']} has no reference (yet), so there is nothing to compare with"]
     names = ("ks", "psi", "js", "wasserstein")
-    rows = [("feature", "kind", "rows", *names, "moved")]
+    rows = [("feature", "kind", "rows", *names, "distinct", "moved")]
     rows += [
         (
             item["name"],
             item["kind"],
             str(item["rows"]),
             *(_number(item["statistics"][name]) for name in COLUMNS),
+            _distinct(item["distinct"]),
             "yes" if item["named"] else "",
         )
         for item in shown
@@ -82,6 +83,8 @@ def _of_feature(document: dict[str, Any]) -> list[str]:
         f"{document['name']} ({document['kind']}): {document['rows']} live rows "
         f"against {document['reference_rows']} of the reference"
     ]
+    if document["distinct"]:
+        lines.append(f"distinct values, reference > live: {_distinct(document['distinct'])}")
     if document["summary"]:
         sides = document["summary"]
         rows = [("", *sides["live"])]
@@ -90,6 +93,13 @@ def _of_feature(document: dict[str, Any]) -> list[str]:
     head = ("statistic", "effect", "by chance", f"{document['level']:.0%} interval", "p", "from")
     rows = [head, *(_row(item) for item in document["statistics"])]
     return [*lines, "", *table(rows, left=range(1))]
+
+
+def _distinct(sides: dict[str, Any] | None) -> str:
+    """Reference before live; a dash of what has no distinct values, or none that are known."""
+    if sides is None:
+        return "-"
+    return " > ".join("-" if n is None else str(n) for n in (sides["reference"], sides["live"]))
 
 
 def _row(item: dict[str, Any]) -> tuple[str, ...]:

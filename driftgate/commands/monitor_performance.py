@@ -103,7 +103,12 @@ def _measures(measures: list[dict[str, Any]], level: float) -> list[str]:
         (item["title"], _number(item["value"]), _interval(item), str(item["rows"]), item["better"])
         for item in measures
     ]
-    return table(rows, left=(0, 4))
+    reasons = [
+        f"{item['title']} is not defined: {item['undefined']}"
+        for item in measures
+        if item["undefined"]
+    ]
+    return [*table(rows, left=(0, 4)), *reasons]
 
 
 def _classes(span: dict[str, Any]) -> Iterator[str]:

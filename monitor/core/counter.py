@@ -86,6 +86,11 @@ class Counter:
         elements = _elements(feature.tensor, inputs, withheld)
         return elements is None or feature.index in elements
 
+    @staticmethod
+    def tensor(feature: FeatureProfile, inputs: Mapping[str, AnyArray]) -> AnyArray | None:
+        """The (n, ...) tensor that holds a feature; None: there is none."""
+        return _tensor(inputs, feature.tensor)
+
     def numbers(
         self, tensor: str, inputs: Mapping[str, AnyArray], rows: AnyArray
     ) -> AnyArray | None:

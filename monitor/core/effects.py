@@ -7,6 +7,7 @@ from math import log
 import numpy as np
 
 from monitor.core.bins import Counts, Floats
+from monitor.core.distinct_values import live_distinct
 from monitor.core.model_state import ModelState
 from monitor.core.profile import FeatureProfile
 from monitor.core.statistics import HEADLINE, STATISTICS, Binned
@@ -18,6 +19,7 @@ class Effect:
 
     statistics:   the headline effect sizes; NaN for one that says nothing about its kind.
     log_evidence: of its own e-detector, in log seconds; None for predictions.
+    distinct:     different values now; None: of continuous features and predictions, or not known.
     named:        the false discovery rule names it as one that moved.
     """
 
@@ -26,6 +28,7 @@ class Effect:
     log_evidence: float | None
     named: bool
     live: Counts
+    distinct: int | None = None
 
 
 def effects(state: ModelState) -> list[Effect]:
@@ -48,6 +51,7 @@ def effects(state: ModelState) -> list[Effect]:
             float(own[f]) if f < inputs else None,
             f in named,
             live[f],
+            live_distinct(watched[f], live[f], stable.distinct.rest(f)) if f < inputs else None,
         )
         for f in (*order, *range(inputs, len(watched)))
     ]

@@ -283,7 +283,7 @@ class ModelState:
         stable.window.current += counts[0]
         own = (rows.parts for arm, rows in block.arms.items() if self._is_stable(arm))
         parts = [part for parts in own for part in parts]
-        stable.add_rows(block.index // self.settings.window_blocks, parts)
+        stable.add_rows(block.index // self.settings.window_blocks, parts, counts[0])
         stable.rows += sum(r.rows for arm, r in block.arms.items() if self._is_stable(arm))
         stable.labelled += losses.stable.rows
         stable.loss_units += losses.stable.units

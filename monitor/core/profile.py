@@ -97,6 +97,7 @@ class FeatureProfile:
     held: int = 0  # proper values in the half of the reference that was held out ...
     novel: int = 0  # ... and how many of them the other half lacks; see `unseen_bound`
     effective: float = 1.0  # independent rows that a row is worth, by what its error is
+    distinct: int = 0  # different values, where they are more than are named; 0: they are not
 
     @property
     def exact(self) -> bool:
@@ -105,6 +106,18 @@ class FeatureProfile:
     @property
     def is_text(self) -> bool:
         return bool(self.categories)
+
+    @property
+    def named(self) -> int:
+        """Bins of one value each; `other` is not one."""
+        return self.starts.size - bool(self.rare) if self.exact else 0
+
+    @property
+    def distinct_values(self) -> int | None:
+        """How many different values the reference held; None of a continuous feature."""
+        if not self.exact:
+            return None
+        return self.distinct or self.named + len(self.rare)
 
     def codes(self) -> dict[str, float]:
         """Text -> bin number; what is absent is unseen."""
@@ -244,6 +257,7 @@ def _fit_text(spec: FeatureSpec, values: AnyArray) -> FeatureProfile:
     kept = _ranked(known)[:RARE_MAX]
     rare = tuple(dict.fromkeys([*kept, *ranked]))
     rare = tuple(name for name in rare if name not in set(categories))[:RARE_MAX]
+    distinct = len(ranked) if len(ranked) > len(categories) + len(rare) else 0
     novel = sum(count for name, count in held.items() if name not in set(kept))
     if rare:
         categories = (*categories, "other")
@@ -262,6 +276,7 @@ def _fit_text(spec: FeatureSpec, values: AnyArray) -> FeatureProfile:
         rare,
         sum(held.values()),
         novel,
+        distinct=distinct,
     )
     column = encode_text(values, empty.codes())
     return replace(empty, counts=count_slots(column, starts, high, exact=True))
@@ -321,6 +336,7 @@ def _feature_tree(feature: FeatureProfile) -> dict[str, Any]:
         "held": feature.held,
         "novel": feature.novel,
         **({} if feature.effective == 1.0 else {"effective": feature.effective}),
+        **({"distinct": feature.distinct} if feature.distinct else {}),
     }
 
 
@@ -386,6 +402,9 @@ def _feature_from(tree: Mapping[str, Any]) -> FeatureProfile:
     effective = float(tree.get("effective", 1.0))
     if not 0 <= effective <= 1:
         raise ProfileError(f"feature {name!r}: a row is worth {effective} rows, expected 0 to 1")
+    distinct = int(tree.get("distinct", 0))
+    if not 0 <= distinct <= COUNT_MAX:
+        raise ProfileError(f"feature {name!r}: {distinct} distinct values, expected 0 to 2^53")
     return FeatureProfile(
         name,
         FeatureKind(tree["kind"]),
@@ -400,6 +419,7 @@ def _feature_from(tree: Mapping[str, Any]) -> FeatureProfile:
         held,
         novel,
         effective,
+        distinct,
     )
 
 

@@ -21,6 +21,14 @@ from monitor.core.bins import UNSEEN, Counts, Floats, ordered_counts
 from monitor.core.block import LossSum, Outcome, Part
 from monitor.core.correlation import BLOCKS_MIN, SPARE, BlockMeans
 from monitor.core.counter import Counter
+from monitor.core.distinct_values import (
+    NOTHING,
+    Sketches,
+    sketch,
+    sketches_from_tree,
+    sketches_to_tree,
+    with_distinct,
+)
 from monitor.core.events import correlation_series, make_events
 from monitor.core.learned_bins import SAMPLE_ROWS, LearnedBins
 from monitor.core.predictions import loss_units
@@ -108,17 +116,19 @@ class Gathered:
         unseen = np.flatnonzero(self.events.of_all & (self.events.place == UNSEEN))
         self._series = np.concatenate([correlation_series(self.events), unseen])
         self.counts = self.counter.empty()
+        self.distinct: Sketches = {}
         self.means = BlockMeans.empty(self._series.size + 1)  # and last the loss
         self.blocks = self.rows = self.squares = 0
         self.losses = LossSum()
         self.loss_squares = 0
 
-    def count(self, parts: Iterable[Part]) -> tuple[Counts, int]:
+    def count(self, parts: Sequence[Part]) -> tuple[Counts, int]:
         """A block's histograms, and how many of its rows they hold."""
         counts, rows = self.counter.empty(), 0
         for part in parts:
             if self.counter.count(part.inputs, part.outputs, counts, part.withheld):
                 rows += len(next(iter(part.inputs.values()), ()))
+        self.distinct = sketch(self.distinct, parts, counts, self.counter)
         return counts, rows
 
     def losses_of(self, outcomes: Iterable[Outcome]) -> LossSum:
@@ -176,7 +186,9 @@ class Gathered:
         # Rows that cut the bins are not among these, so what is unseen is a fair sample.
         novel = int(counts[UNSEEN]) if feature.exact else 0
         held = int(ordered_counts(counts).sum()) + novel if feature.exact else 0
-        return replace(feature, counts=counts, held=held, novel=novel, effective=float(worth))
+        rest = self.distinct.get(f, NOTHING)
+        filled = replace(feature, counts=counts, held=held, novel=novel, effective=float(worth))
+        return with_distinct(filled, rest)
 
     def _loss(self) -> LossReference:
         losses, varied = self.losses, float(self.means.long_run()[-1])
@@ -189,6 +201,7 @@ class Gathered:
         return {
             "bins": np.frombuffer(self._data, dtype=np.uint8),
             "counts": self.counts,
+            "distinct": sketches_to_tree(self.distinct),
             "means": self.means.to_tree(),
             "rows": [self.blocks, self.rows, self.squares],
             "losses": [self.losses.rows, self.losses.units, self.loss_squares],
@@ -198,6 +211,7 @@ class Gathered:
     def from_tree(cls, tree: Tree, coarse_edges: int) -> "Gathered":
         found = cls(tree["bins"].tobytes(), coarse_edges)
         found.counts, found.means = tree["counts"], BlockMeans.from_tree(tree["means"])
+        found.distinct = sketches_from_tree(tree["distinct"])
         found.blocks, found.rows, found.squares = tree["rows"]
         rows, units, found.loss_squares = tree["losses"]
         found.losses = LossSum(rows, units)

@@ -16,6 +16,7 @@ from monitor.core.bins import MISSING, NONFINITE, Counts, Floats
 from monitor.core.block import Part
 from monitor.core.correlation import BlockMeans, Span
 from monitor.core.counter import Counter
+from monitor.core.distinct_values import LiveDistinct
 from monitor.core.events import Events, Group, correlation_series, make_events
 from monitor.core.evidence import NOTHING, Bets, mean_bets, share_bets
 from monitor.core.multivariate.live_rows import LiveRows
@@ -162,6 +163,7 @@ class Stable:
     withheld: tuple[str, ...] = ()  # features that the log's policy kept out of the last block
     sampled: LiveRows = field(default_factory=lambda: LiveRows(0))  # of the window's rows
     segments: Window = field(default_factory=lambda: Window.empty((0,)))  # of answers
+    distinct: LiveDistinct = field(default_factory=LiveDistinct)
     m: dict[Group, Floats] = field(default_factory=dict)
 
     @classmethod
@@ -198,11 +200,13 @@ class Stable:
         fresh.labelled, fresh.loss_units = self.labelled, self.loss_units
         return fresh
 
-    def add_rows(self, half: int, parts: Sequence[Part]) -> None:
-        """A block's rows, for what is looked at in samples of them; half: its window."""
+    def add_rows(self, half: int, parts: Sequence[Part], counts: Counts) -> None:
+        """A block's rows, for what histograms do not hold; half: its window; counts: of them."""
         counter, segmenter = self.yardstick.counter, self.yardstick.segmenter
         self.sampled.move_to(half)
         self.sampled.add(parts, counter)
+        self.distinct.move_to(half)
+        self.distinct.add(parts, counts, counter)
         self.segments.move_to(half)
         if segmenter is not None:
             self.segments.current += segmenter.count(parts, counter)
@@ -296,6 +300,7 @@ class Stable:
             "withheld": list(self.withheld),
             "sampled": self.sampled.to_tree(),
             "segments": self.segments.to_tree(),
+            "distinct": self.distinct.to_tree(),
             "m": {group.name: self.m[group] for group in sorted(self.m)},
         }
 
@@ -318,5 +323,6 @@ class Stable:
             tuple(tree.get("withheld", ())),
             yardstick.stored_rows(tree["sampled"]),
             Window.from_tree(tree["segments"]),
+            LiveDistinct.from_tree(tree["distinct"]),
             {Group[name]: values for name, values in tree["m"].items()},
         )

@@ -143,9 +143,9 @@ def all_features_section(content: Content) -> Html:
     if not inputs and not answers:
         return element("p", "There is nothing to compare with.", class_="empty")
     shown = inputs[:LISTED]
-    head = ("feature", "kind", "moved", "live rows", *HEADLINE.values(), "evidence")
+    head = ("feature", "kind", "moved", "live rows", "distinct values", *HEADLINE.values())
     rows = [_effect_row(effect) for effect in (*answers, *shown)]
-    parts = [table("Effect sizes, live against reference", head, rows, left=3)]
+    parts = [table("Effect sizes, live against reference", (*head, "evidence"), rows, left=3)]
     if len(inputs) > len(shown):
         text = f"{count(len(inputs) - len(shown))} features with less evidence are left out."
         parts.append(element("p", text, class_="empty"))
@@ -159,9 +159,17 @@ def _effect_row(effect: Effect) -> tuple[str, ...]:
         effect.feature.kind.value,
         "moved" if effect.named else "",
         count(int(effect.live.sum())),
+        _distinct(effect),
         *(effect_size(effect.statistics.get(name)) for name in HEADLINE),
         number(None) if evidence is None else days(seconds(evidence)),
     )
+
+
+def _distinct(effect: Effect) -> str:
+    before, now = effect.feature.distinct_values, effect.distinct
+    if effect.log_evidence is None or before is None:
+        return number(None)
+    return f"{count(before)} → {number(None) if now is None else count(now)}"
 
 
 def quality_section(content: Content) -> Html:

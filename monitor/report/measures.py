@@ -24,6 +24,10 @@ def _version(version: Document) -> Iterator[Html]:
     head = ("measure", "value", "95 % interval", "labelled rows", "better")
     yield table(f"Version {version['version']}{role}, by its labels", head, rows)
     yield element("p", said_of(span), class_="note")
+    for item in span["measures"]:
+        if item["undefined"]:
+            said = f"{item['title']} is not defined: {item['undefined']}."
+            yield element("p", said, class_="note")
 
 
 def said_of(span: Document) -> str:

@@ -16,6 +16,7 @@ from monitor.core.performance.class_measures import (
     PRECISION,
     RECALL,
 )
+from monitor.core.performance.class_ranking_measures import MACRO_ROC_AUC, WEIGHTED_ROC_AUC
 from monitor.core.performance.entry import Estimate, Measure
 from monitor.core.performance.number_measures import MAE, MEDIAN_ABSOLUTE_ERROR, R2, RMSE
 from monitor.core.performance.quantile_measure import quantile_loss
@@ -36,6 +37,8 @@ MEASURES: Mapping[str, Measure] = MappingProxyType(
             BRIER,
             ECE,
             ROC_AUC,
+            MACRO_ROC_AUC,
+            WEIGHTED_ROC_AUC,
             MAE,
             RMSE,
             MEDIAN_ABSOLUTE_ERROR,

@@ -33,6 +33,7 @@ class Scores:
     squares:  Brier's score of the row: the sum over classes of (score - truth)^2, of two
               classes half of that, the square for one of them.
     positive: of the second class, where there are two.
+    names, of_classes: every class and its probability, where there are more.
     """
 
     of_truth: float
@@ -41,6 +42,8 @@ class Scores:
     agrees: bool
     squares: float
     positive: float | None = None
+    names: tuple[str, ...] = ()
+    of_classes: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +117,7 @@ def scores_of(found: list[float], names: tuple[str, ...], said: str, truth: str)
     agrees = any(score == top and name == said for score, name in zip(found, names, strict=True))
     of_truth = found[names.index(truth)] if truth in names else 0.0
     squares = sum(score * score for score in found) - 2.0 * of_truth + 1.0
-    is_pair = len(found) == 2
+    is_pair, is_many = len(found) == 2, len(found) > 2
     return Scores(
         of_truth,
         top,
@@ -122,6 +125,8 @@ def scores_of(found: list[float], names: tuple[str, ...], said: str, truth: str)
         agrees=agrees,
         squares=max(squares / 2.0 if is_pair else squares, 0.0),
         positive=found[1] if is_pair else None,
+        names=names if is_many else (),
+        of_classes=tuple(found) if is_many else (),
     )
 
 

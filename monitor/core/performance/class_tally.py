@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from math import log
 
 from monitor.core.performance.answers import ClassAnswer, Scores, class_order
+from monitor.core.performance.class_rankings import ClassRankings
 from monitor.core.performance.exact_sum import from_stored, to_stored, units
 from monitor.core.performance.score_histogram import ScoreHistogram
 from monitor.core.tree import Tree
@@ -101,7 +102,11 @@ class ScoreSums:
 
 @dataclass(slots=True)
 class ClassTally:
-    """positive: as in `ClassAnswer`; histogram: of the positive class's scores. Mutable."""
+    """positive: as in `ClassAnswer`. Mutable.
+
+    histogram: of the positive class's scores; rankings: of all classes' scores, where there
+               are more than two.
+    """
 
     rows: int = 0
     right: int = 0
@@ -110,6 +115,7 @@ class ClassTally:
     others: ClassCount = field(default_factory=ClassCount)
     scores: ScoreSums = field(default_factory=ScoreSums)
     histogram: ScoreHistogram = field(default_factory=ScoreHistogram)
+    rankings: ClassRankings = field(default_factory=ClassRankings)
 
     def add(self, answer: ClassAnswer) -> None:
         is_right = answer.said == answer.truth
@@ -123,6 +129,7 @@ class ClassTally:
             self.scores.add(answer.scores)
             if answer.scores.positive is not None:
                 self.histogram.add(answer.scores.positive, answer.truth == answer.positive)
+            self.rankings.add(answer.scores.names, answer.scores.of_classes, answer.truth)
 
     def merge(self, other: "ClassTally") -> None:
         self.rows += other.rows
@@ -133,6 +140,7 @@ class ClassTally:
         self.others.merge(other.others)
         self.scores.merge(other.scores)
         self.histogram.merge(other.histogram)
+        self.rankings.merge(other.rankings)
 
     def _count(self, name: str, count: ClassCount) -> None:
         found = self.of_class.get(name)
@@ -158,6 +166,7 @@ class ClassTally:
             "others": [self.others.truth, self.others.said, self.others.both],
             "scores": self.scores.to_tree(),
             "histogram": self.histogram.to_tree(),
+            "rankings": self.rankings.to_tree(),
         }
 
     @classmethod
@@ -170,4 +179,5 @@ class ClassTally:
             ClassCount(*tree["others"]),
             ScoreSums.from_tree(tree["scores"]),
             ScoreHistogram.from_tree(tree["histogram"]),
+            ClassRankings.from_tree(tree["rankings"]),
         )

@@ -15,6 +15,7 @@ class Task(StrEnum):
     TWO_CLASSES = "two classes"
     SCORES = "class scores"
     TWO_SCORES = "scores of two classes"
+    MANY_SCORES = "scores of more classes"
     NUMBERS = "numbers"
 
 
@@ -30,6 +31,7 @@ class Estimate:
     low, high: its 95 % interval.
     by_chance: of a version without any fault, for as many rows; None: that is the best value.
     binning:   how far the value may be from that of the rows themselves; 0: not at all.
+    undefined: why the value is NaN, in words, where that is worth saying.
     """
 
     value: float
@@ -38,6 +40,7 @@ class Estimate:
     high: float = nan
     by_chance: float | None = None
     binning: float = 0.0
+    undefined: str = ""
 
 
 @dataclass(frozen=True, slots=True)

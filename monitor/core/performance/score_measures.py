@@ -14,7 +14,10 @@ from monitor.core.performance.class_tally import ScoreSums
 from monitor.core.performance.entry import Better, Estimate, Measure, Task
 from monitor.core.performance.exact_sum import as_float, fraction_of
 from monitor.core.performance.intervals import Z, normal, shrunk_variance, wilson
+from monitor.core.performance.ranking import ranking_of
 from monitor.core.performance.tally import Tally
+
+NO_NAMES = "in most rows the largest score is not of the answered class: columns are misnamed"
 
 
 def agrees(scores: ScoreSums) -> bool:
@@ -26,7 +29,7 @@ def _of_scores(make: Callable[[ScoreSums], Estimate]) -> Callable[[Tally], Estim
         scores = tally.classes.scores
         if not tally.are_classes or not scores.rows:
             return None
-        return make(scores) if agrees(scores) else Estimate(nan, scores.rows)
+        return make(scores) if agrees(scores) else Estimate(nan, scores.rows, undefined=NO_NAMES)
 
     return estimate
 
@@ -57,22 +60,19 @@ def _ranking(tally: Tally) -> Estimate | None:
     classes = tally.classes
     if not tally.are_classes or positive_of(classes) is None or not classes.histogram.bins:
         return None
-    negatives, positives = classes.histogram.counts()
-    n, m = int(negatives.sum()), int(positives.sum())
-    if not agrees(classes.scores) or n == 0 or m == 0:
-        return Estimate(nan, n + m)
-    below = (np.cumsum(negatives) - negatives / 2) / n  # of a positive of each bin
-    above = (m - np.cumsum(positives) + positives / 2) / m  # of a negative
-    value = float(np.sum(positives * below) / m)
-    of_positives = float(np.sum(positives * (below - value) ** 2) / m)
-    of_negatives = float(np.sum(negatives * (above - value) ** 2) / n)
-    variance = of_positives / m + of_negatives / n
-    binning = float(np.sum(positives / m * (negatives / n)) / 2)
-    if variance == 0.0:
-        low, high = wilson(value, min(n, m))
+    counts = classes.histogram.counts()
+    rows = int(counts.sum())
+    if not agrees(classes.scores):
+        return Estimate(nan, rows, undefined=NO_NAMES)
+    found = ranking_of(counts)
+    if found is None:
+        return Estimate(nan, rows, undefined="the labelled rows with scores are all of one class")
+    if found.variance == 0.0:
+        low, high = wilson(found.value, min(found.negatives, found.positives))
     else:
-        low, high = value - Z * sqrt(variance), value + Z * sqrt(variance)
-    return Estimate(value, n + m, max(low, 0.0), min(high, 1.0), binning=binning)
+        half = Z * sqrt(found.variance)
+        low, high = found.value - half, found.value + half
+    return Estimate(found.value, rows, max(low, 0.0), min(high, 1.0), binning=found.binning)
 
 
 LOG_LOSS = Measure(

@@ -10,6 +10,7 @@ import pytest
 
 from driftgate.cli import main
 from monitor.core.bins import SLOTS, count_slots
+from monitor.core.distinct_values import NOTHING, live_distinct
 from monitor.core.effects import Effect, effect_sizes
 from monitor.core.profile import FeatureSpec, fit_feature
 from monitor.core.statistics import HEADLINE, STATISTICS, Binned
@@ -28,7 +29,8 @@ def effect_of(name: str, reference: np.ndarray, live: np.ndarray, evidence: floa
     sizes = effect_sizes([feature], Binned.of_features([feature], counts[None]), HEADLINE)
     named = evidence is not None and evidence > 10
     values = {key: float(found[0]) for key, found in sizes.items()}
-    return Effect(feature, values, evidence, named, counts)
+    distinct = None if evidence is None else live_distinct(feature, counts, NOTHING)
+    return Effect(feature, values, evidence, named, counts, distinct)
 
 
 @pytest.fixture(scope="module")
@@ -64,11 +66,12 @@ def test_a_model_shows_every_feature_and_which_moved(url: str, capsys: Any) -> N
     lines = out.splitlines()
     assert code == 0
     assert lines[0].split() == [
-        "feature", "kind", "rows", "ks", "psi", "js", "wasserstein", "moved",
+        "feature", "kind", "rows", "ks", "psi", "js", "wasserstein", "distinct", "moved",
     ]  # fmt: skip
     assert [line.split()[0] for line in lines[1:]] == ["amount", "a/b", "quiet", "prediction"]
     assert lines[1].endswith("yes")
     assert " - " in lines[2] + " "  # no distance between colours
+    assert lines[2].endswith(" 3 > 3")
 
 
 def test_a_model_in_json_has_all_effect_sizes(url: str, capsys: Any) -> None:
@@ -77,6 +80,10 @@ def test_a_model_in_json_has_all_effect_sizes(url: str, capsys: Any) -> None:
     assert set(amount["statistics"]) == set(STATISTICS)
     assert amount["statistics"]["mean_shift"] == pytest.approx(0.5, abs=0.15)
     assert amount["statistics"]["cramers_v"] is None  # not of a continuous feature
+    assert [item["distinct"] for item in document["features"]] == [
+        None, {"reference": 3, "live": 3}, None,
+    ]  # fmt: skip
+    assert document["predictions"][0]["distinct"] is None
     assert document["features_left_out"] == 0
     assert [item["name"] for item in document["predictions"]] == ["prediction"]
 
@@ -96,6 +103,8 @@ def test_a_feature_shows_the_whole_table(url: str, capsys: Any) -> None:
     assert code == 0
     for item in named.values():
         assert f"\n{item['title']} " in out
+    _, out, _ = shown(capsys, "m", "--feature", "a/b", "--url", url)
+    assert "distinct values, reference > live: 3 > 3" in out
 
 
 def test_a_name_with_a_slash_and_a_feature_without_rows_are_shown(url: str, capsys: Any) -> None:

@@ -10,14 +10,19 @@ import numpy as np
 import pytest
 
 from driftgate.cli import main
+from driftgate.commands.monitor_performance import performance_lines
 from eventlog import Label, MemoryLog, encode_labels, encode_predictions
 from eventlog.core.marks import heartbeat_record
+from monitor.core.block import Outcome
+from monitor.core.model_state import ModelState
+from monitor.core.performance.answers import ClassAnswer, scores_of
 from monitor.documents import block_document, state_document
 from monitor.engine import Engine
 from monitor.metrics import expose, make_registry
 from monitor.performance_documents import performance_document
 from monitor.published import Published, Snapshot
 from monitor.report import Content, Timeline, render
+from monitor.report.measures import measures_part
 from tests.monitor_served import served
 from tests.monitor_world import (
     BLOCK_NS,
@@ -170,3 +175,19 @@ def test_the_report_has_a_table_of_each_version(snapshot: Snapshot) -> None:
     assert "Version 7 (stable), by its labels" in page
     assert "ROC AUC" in page
     assert "200 labels, of 50" in page
+
+
+def test_why_a_measure_is_not_defined_is_said_to_people_and_in_json() -> None:
+    state = ModelState(MODEL, SETTINGS)
+    scores = scores_of([0.7, 0.2, 0.1], ("a", "b", "c"), "a", "a")
+    outcomes = [Outcome("d", 0, 0.0, False, "1", 1, ClassAnswer("a", "a", "", scores))]
+    state.performance.fold(0, 10**9, 10, {}, outcomes)
+    versions = performance_document(state)
+    measures = versions[0]["spans"]["since"]["measures"]
+    (macro,) = (item for item in measures if item["name"] == "macro_roc_auc")
+    reason = "the labelled rows with scores are all of one class"
+    assert (macro["value"], macro["undefined"]) == (None, reason)
+    document = {"model": MODEL, "versions": versions, "level": 0.95, "by": None}
+    said = f"ROC AUC, macro is not defined: {reason}"
+    assert said in performance_lines(document, classes=False)
+    assert said in str(measures_part(versions))

@@ -63,6 +63,27 @@ def roc_auc(scores: np.ndarray, positive: np.ndarray) -> float:
     return float(np.mean((highs > lows) + 0.5 * (highs == lows)))
 
 
+def ranked_classes(scores: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
+    """ROC AUC of each class against the rest by counting pairs, (macro, by prevalence).
+
+    scores: (n, c); truth: (n,) columns, -1: of a class without one. A class that no row or
+    every row is of has no part in the second mean, and leaves the first one undefined.
+    """
+    of_class, rows = [], []
+    for k in range(scores.shape[1]):
+        pairs = []
+        for i in np.flatnonzero(truth == k):
+            for j in np.flatnonzero(truth != k):
+                high, low = scores[i, k], scores[j, k]
+                pairs.append(1.0 if high > low else 0.5 if high == low else 0.0)
+        of_class.append(sum(pairs) / len(pairs) if pairs else float("nan"))
+        rows.append(int(np.sum(truth == k)))
+    defined = [(area, count) for area, count in zip(of_class, rows, strict=True) if area == area]
+    total = sum(count for _, count in defined)
+    by_rows = sum(area * count for area, count in defined) / total if total else float("nan")
+    return sum(of_class) / len(of_class), by_rows
+
+
 def numbers(said: np.ndarray, truth: np.ndarray) -> dict[str, float]:
     error = said - truth
     spread = np.sum((truth - truth.mean()) ** 2)

@@ -79,6 +79,32 @@ def test_measures_of_classes_equal_their_definitions(
         assert value(tally, name) == pytest.approx(wanted, abs=1e-9, nan_ok=True), name
 
 
+@given(scored(), st.sets(st.integers(0, 39), max_size=3))
+def test_each_class_against_the_rest_equals_counting_pairs_to_within_its_bins(
+    drawn: tuple[np.ndarray, list[int], list[Answer]], strange: set[int]
+) -> None:
+    """strange: rows of a class that has no column."""
+    scores, column, answers = drawn
+    if scores.shape[1] == 2:
+        assert value(tally_of(answers), "macro_roc_auc") is None
+        return
+    columns = np.array([-1 if i in strange else k for i, k in enumerate(column)])
+    names = NAMES[: scores.shape[1]]
+    rows: list[Answer] = []
+    for row, k in zip(scores, columns, strict=True):
+        said, true = names[int(np.argmax(row))], names[k] if k >= 0 else "strange"
+        rows.append(ClassAnswer(said, true, "", scores_of(row.tolist(), names, said, true)))
+    tally = tally_of(rows)
+    exact = plain.ranked_classes(scores, columns)
+    for name, wanted in zip(("macro_roc_auc", "weighted_roc_auc"), exact, strict=True):
+        found = MEASURES[name].estimate(tally)
+        assert found is not None
+        assert np.isnan(found.value) == np.isnan(wanted) == bool(found.undefined), name
+        if not np.isnan(wanted):
+            assert abs(found.value - wanted) <= found.binning + 1e-12, name
+            assert 0.0 <= found.low <= found.value <= found.high <= 1.0, name
+
+
 @given(st.lists(st.tuples(SIZES, SIZES.filter(np.isfinite)), min_size=1, max_size=40))
 def test_measures_of_numbers_equal_their_definitions(rows: list[tuple[float, float]]) -> None:
     tally = tally_of([NumberAnswer(said, truth) for said, truth in rows])

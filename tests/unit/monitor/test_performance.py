@@ -17,8 +17,11 @@ from monitor.core.performance.answers import (
     scores_of,
 )
 from monitor.core.performance.book import VERSIONS_MAX, PerformanceBook
+from monitor.core.performance.class_ranking_measures import NO_SCORES
+from monitor.core.performance.class_rankings import RANKED_MAX
 from monitor.core.performance.log_histogram import RELATIVE_ERROR, LogHistogram
 from monitor.core.performance.score_histogram import HALF, bin_of
+from monitor.core.performance.score_measures import NO_NAMES
 from monitor.core.performance.spans import Span
 from monitor.core.performance.tally import LabelledRow, Tally
 from monitor.core.predictions import find_output, infer_spec
@@ -204,6 +207,89 @@ def test_rows_of_equal_scores_count_one_half() -> None:
 
 
 PERFECT = [("0", 0.1 + i / 100) for i in range(10)] + [("1", 0.8 + i / 100) for i in range(10)]
+
+
+# -- the ranking of more than two classes ------------------------------------------
+
+ABC = ("a", "b", "c")
+ONE_CLASS = "the labelled rows with scores are all of one class"
+MANY = tuple(map(str, range(RANKED_MAX + 1)))
+
+
+def of_three(said: str, truth: str, *scores: float, names: tuple[str, ...] = ABC) -> ClassAnswer:
+    return ClassAnswer(said, truth, "", scores_of([*scores], names, said, truth))
+
+
+A, B = of_three("a", "a", 0.6, 0.3, 0.1), of_three("b", "b", 0.2, 0.5, 0.3)
+C = of_three("c", "c", 0.1, 0.2, 0.7)
+D = of_three("a", "d", 0.6, 0.3, 0.1)  # of a class without a column
+X = of_three("x", "x", 0.6, 0.3, 0.1, names=("x", "b", "c"))
+WIDE = ClassAnswer("0", "0", "", scores_of([1.0] + [0.0] * RANKED_MAX, MANY, "0", "0"))
+
+
+@pytest.mark.parametrize(
+    ("answers", "macro", "weighted"),
+    [
+        ([A, B, C], "", ""),
+        ([A, B, D], "no labelled row with scores is of class 'c'", ""),
+        ([A, A], ONE_CLASS, ONE_CLASS),
+        ([D, D], ONE_CLASS, ONE_CLASS),
+        ([A, B, X], *["the rows do not all have scores of the same classes"] * 2),
+        ([WIDE], *["more than 32 classes are not ranked"] * 2),
+        ([of_three("b", "a", 0.6, 0.3, 0.1)], NO_NAMES, NO_NAMES),
+        ([ClassAnswer("a", "a"), ClassAnswer("b", "c")], *[NO_SCORES] * 2),
+    ],
+)
+def test_why_a_ranking_of_many_classes_is_not_defined_is_said(
+    answers: list[ClassAnswer], macro: str, weighted: str
+) -> None:
+    tally = tally_of(*answers)
+    for name, reason in (("macro_roc_auc", macro), ("weighted_roc_auc", weighted)):
+        found = estimate(tally, name)
+        assert found.undefined == reason, name
+        assert isnan(found.value) == bool(reason), name
+
+
+def test_two_classes_have_no_ranking_of_many() -> None:
+    pair = ClassAnswer("1", "1", "1", scores_of([0.2, 0.8], ("0", "1"), "1", "1"))
+    for answers in ([pair], [ClassAnswer("1", "0")], [NumberAnswer(1.0, 3.0)]):
+        assert not applying(tally_of(*answers)) & {"macro_roc_auc", "weighted_roc_auc"}
+
+
+def test_a_perfect_ranking_of_many_classes_still_has_an_interval() -> None:
+    for name in ("macro_roc_auc", "weighted_roc_auc"):
+        found = estimate(tally_of(*[A, B, C] * 5), name)
+        assert (found.value, found.rows, found.binning) == (1.0, 15, 0.0)
+        assert 0.5 < found.low < 0.95
+        assert found.high == 1.0
+
+
+def three_classes(random: np.random.Generator, rows: int) -> Tally:
+    """Of unequal shares; the score of each is raised where it is true."""
+    truth = random.choice(3, rows, p=SHARES)
+    weights = np.exp(random.normal(size=(rows, 3)) + RAISED * np.eye(3)[truth])
+    scores = weights / weights.sum(axis=1, keepdims=True)
+    said = scores.argmax(axis=1)
+    found = zip(scores.tolist(), said.tolist(), truth.tolist(), strict=True)
+    return tally_of(*(of_three(ABC[s], ABC[t], *row) for row, s, t in found))
+
+
+SHARES = [0.6, 0.3, 0.1]
+RAISED = np.array([1.0, 1.5, 2.0])
+
+
+@pytest.mark.ci
+@pytest.mark.parametrize("name", ["macro_roc_auc", "weighted_roc_auc"])
+def test_intervals_of_rankings_of_many_classes_err_on_the_wide_side(name: str) -> None:
+    """The truth is taken to be what 100,000 rows say."""
+    print("seed", SEED)
+    random = np.random.default_rng(SEED)
+    truth = estimate(three_classes(random, 100_000), name)
+    held = 0
+    for _ in range(DRAWS):
+        found = estimate(three_classes(random, 150), name)
+        held += found.low <= truth.value <= found.high
+    assert held > 270, held
 
 
 # -- intervals ---------------------------------------------------------------------
