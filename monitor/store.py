@@ -19,7 +19,7 @@ from monitor.core.block import Sample
 from monitor.core.label_book import PAGES_MAX, PageKey
 from monitor.database import open_database, transaction
 
-FORMAT = 9
+FORMAT = 10
 BLOCKS_HANDED = 300  # per model, to whoever takes a partition over: five minutes of 1 s blocks
 BLOCKS_KEPT = 100_000  # per model: 28 h of 1 s blocks
 VERDICTS_KEPT = 10_000
