@@ -52,6 +52,14 @@ LOSS = Entry("loss_ratio", "Mean loss of labelled rows.", ("model", "of"))
 PERFORMANCE = Entry(
     "performance", "Realised performance in the last window.", ("model", "arm", "measure")
 )
+ESTIMATED = Entry(
+    "estimated_performance",
+    "Performance in the last window, estimated without labels.",
+    ("model", "arm", "measure"),
+)
+ESTIMATE_WITHHELD = Entry(
+    "estimate_withheld", "1 for the reason why nothing is estimated.", ("model", "arm", "reason")
+)
 LABELLED = Entry("labelled_rows", "Labelled rows in the last window.", ("model", "arm"))
 COVERAGE = Entry(
     "label_coverage_ratio", "Share of the last window's rows that have a label.", ("model", "arm")
@@ -117,6 +125,7 @@ CATALOGUE = (
     PERFORMANCE, LABELLED, COVERAGE, DELAY,
     TOGETHER, BY_CHANCE, DISTINCT,
     SLICE_PERFORMANCE, SLICE_LABELLED, SLICE_COVERAGE, UNFAIR,
+    ESTIMATED, ESTIMATE_WITHHELD,
 )  # fmt: skip
 
 
@@ -220,8 +229,16 @@ def _performance_samples(model: str, version: Mapping[str, Any]) -> dict[Entry, 
     arm, window = version["role"], version["spans"]["window"]
     if not arm:
         return {}
-    delays = window["delay_s"].items()
+    delays, estimated = window["delay_s"].items(), version["estimated"]
     return {
+        ESTIMATED: [
+            ((model, arm, item["name"]), item["value"])
+            for item in estimated["measures"]
+            if item["value"] is not None
+        ],
+        ESTIMATE_WITHHELD: (
+            [((model, arm, estimated["reason"]), 1.0)] if estimated["reason"] else []
+        ),
         PERFORMANCE: [
             ((model, arm, item["name"]), item["value"])
             for item in window["measures"]

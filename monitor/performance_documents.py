@@ -1,8 +1,9 @@
-"""Realised performance in JSON: every version, over each span and by each slice."""
+"""Performance in JSON: realised of every version, over each span and by each slice; estimated."""
 
 from collections.abc import Mapping
 from typing import Any
 
+from monitor.core.estimation import ESTIMATED, estimated
 from monitor.core.model_state import ModelState
 from monitor.core.performance import Estimate, Measure, measures_with
 from monitor.core.performance.book import Measured
@@ -50,6 +51,7 @@ def _version(state: ModelState, measured: Measured) -> Document:
         "role": role_of(state, measured.digest),
         "since_ns": measured.since_ns,
         "spans": _spans(measured.whole, measures, rollout=rollout),
+        "estimated": _estimated(state, measured),
         "slices": {
             item.name: [
                 {"part": name, "spans": _spans(part.spans, measures, rollout=rollout)}
@@ -58,6 +60,29 @@ def _version(state: ModelState, measured: Measured) -> Document:
             for item, parts in zip(state.slices, measured.slices, strict=True)
         },
     }
+
+
+def _estimated(state: ModelState, measured: Measured) -> Document:
+    """Of the rows that were answered in the last window, without their labels."""
+    found = estimated(
+        measured.estimation, measured.whole, is_broken=_is_broken(state, measured.whole.half)
+    )
+    return {
+        "rows": found.rows,
+        "labels": found.labels,
+        "reason": found.reason and found.reason.value,
+        "sentence": found.reason.sentence if found.reason else "",
+        "measures": [
+            _estimate(ESTIMATED[name].measure, item) for name, item in found.estimates.items()
+        ],
+    }
+
+
+def _is_broken(state: ModelState, half: int) -> bool:
+    """Whether data was, while rows of the window were answered."""
+    settings = state.settings
+    from_ns = (half - 1) * settings.window_blocks * settings.block_ns
+    return any(to_ns > from_ns for _, to_ns in state.mending.breaks)
 
 
 def by_slice(version: Document, name: str | None) -> Document:

@@ -23,7 +23,8 @@ def register(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
         "performance",
         help="accuracy, F1, AUC, log loss, or errors of numbers, by the labels that came",
         description="Says of each version of a model how good it was on its labelled rows, each "
-        "number with its interval, and how late labels come and of how many rows. These numbers "
+        "number with its interval, and how late labels come and of how many rows; and how good it "
+        "is estimated to be on the rows that have no labels yet. These numbers "
         "inform; what pages is evidence on the loss. Exit codes: 0 shown, 1 no such model, "
         "4 no monitor answers.",
         parents=[common_options()],
@@ -54,6 +55,8 @@ def performance_lines(document: dict[str, Any], *, classes: bool) -> list[str]:
                 lines += _measures(span["measures"], document["level"])
             if classes and span["classes"]:
                 lines += ["", *_classes(span)]
+            if name == "window":
+                lines += ["", *_estimated(version["estimated"], span, document["level"])]
             if document["by"] is not None:
                 lines += ["", *_parts(document["by"], name, version["parts"])]
     return lines[1:]
@@ -109,6 +112,29 @@ def _measures(measures: list[dict[str, Any]], level: float) -> list[str]:
         if item["undefined"]
     ]
     return [*table(rows, left=(0, 4)), *reasons]
+
+
+def _estimated(estimated: dict[str, Any], span: dict[str, Any], level: float) -> Iterator[str]:
+    """span: the realised window, to show beside it."""
+    if estimated["reason"]:
+        yield f"not estimated without labels: {estimated['sentence']} ({estimated['reason']})"
+        return
+    yield (
+        f"estimated without labels, of {estimated['rows']} rows answered, "
+        f"by {estimated['labels']} labels from before:"
+    )
+    by_labels = {item["name"]: item["value"] for item in span["measures"]}
+    rows = [("measure", "estimate", f"{level:.0%} interval", "by labels")]
+    rows += [
+        (
+            item["title"],
+            _number(item["value"]),
+            _interval(item),
+            _number(by_labels.get(item["name"])),
+        )
+        for item in estimated["measures"]
+    ]
+    yield from table(rows, left=(0,))
 
 
 def _classes(span: dict[str, Any]) -> Iterator[str]:

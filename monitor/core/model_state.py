@@ -31,6 +31,7 @@ from monitor.core.block import (
 )
 from monitor.core.block_losses import BlockLosses, losses_of
 from monitor.core.data_quality import broken_features
+from monitor.core.estimation.answered import count_scores
 from monitor.core.events import Group
 from monitor.core.evidence import NOTHING, log_sum
 from monitor.core.judge import Evidence, Kind, RolloutEvidence, Verdict, judge
@@ -227,8 +228,18 @@ class ModelState:
             for arm, rows in block.arms.items()
             if self.slices
         }
+        scored = {
+            arm: count_scores(rows.parts, profiles(arm.version, arm.digest))
+            for arm, rows in block.arms.items()
+        }
         self.performance.fold(
-            block.index, settings.block_ns, settings.window_blocks, block.arms, outcomes, sliced
+            block.index,
+            settings.block_ns,
+            settings.window_blocks,
+            block.arms,
+            outcomes,
+            sliced,
+            scored,
         )
 
     def _is_candidate(self, arm: Arm) -> bool:

@@ -91,11 +91,11 @@ def answer_of(
         return NumberAnswer(float(rows_of(output)[row, 0]), float(label))
     said, truth = class_of(output[row], spec), text_of(label)
     is_scores = spec.kind is PredictionKind.SCORES
-    found = _probabilities([output] if is_scores else _score_outputs(outputs), row)
+    found = _probabilities([output] if is_scores else score_outputs(outputs), row)
     if found is None:
         named = _reference_classes(profile)
         return ClassAnswer(said, truth, named[1] if len(named) == 2 else "")
-    names = _names(spec, profile, len(found))
+    names = column_names(spec, profile, len(found))
     positive = names[1] if len(names) == 2 else ""
     return ClassAnswer(said, truth, positive, scores_of(found, names, said, truth))
 
@@ -130,7 +130,7 @@ def scores_of(found: list[float], names: tuple[str, ...], said: str, truth: str)
     )
 
 
-def _score_outputs(outputs: Outputs) -> list[AnyArray]:
+def score_outputs(outputs: Outputs) -> list[AnyArray]:
     """Those beside a class that may be its scores."""
     return [outputs[name] for name in sorted(outputs) if fits(PredictionKind.SCORES, outputs[name])]
 
@@ -154,7 +154,10 @@ def _are_probabilities(found: list[float]) -> bool:
     )
 
 
-def _names(spec: PredictionSpec, profile: ReferenceProfile | None, columns: int) -> tuple[str, ...]:
+def column_names(
+    spec: PredictionSpec, profile: ReferenceProfile | None, columns: int
+) -> tuple[str, ...]:
+    """The classes that the columns of scores are of."""
     if len(spec.classes) == columns:
         return spec.classes
     known = _reference_classes(profile) if spec.kind is PredictionKind.CLASS else ()

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from monitor.core.block import Arm, ArmRows, Outcome
+from monitor.core.estimation.answered import AnsweredScores
+from monitor.core.estimation.estimation import Estimation
 from monitor.core.performance.fairness import Advantages
 from monitor.core.performance.spans import Spans, Times
 from monitor.core.performance.tally import LabelledRow, Tally
@@ -46,6 +48,13 @@ class Measured:
     last_index: int = 0
     whole: Spans = field(default_factory=Spans)
     slices: list[list[SlicePart]] = field(default_factory=list)
+    estimation: Estimation = field(default_factory=Estimation)
+
+    def move_to(self, half: int) -> None:
+        """Begin window `half` if it is a later one."""
+        self.estimation.move_to(half, self.whole)
+        for spans in self.all_spans():
+            spans.move_to(half)
 
     def all_spans(self) -> list[Spans]:
         return [self.whole, *(part.spans for parts in self.slices for part in parts)]
@@ -57,6 +66,7 @@ class Measured:
             "last_index": self.last_index,
             "whole": self.whole.to_tree(),
             "slices": [[part.to_tree() for part in parts] for parts in self.slices],
+            "estimation": self.estimation.to_tree(),
         }
 
     @classmethod
@@ -68,6 +78,7 @@ class Measured:
             tree["last_index"],
             Spans.from_tree(tree["whole"]),
             [[SlicePart.from_tree(part) for part in parts] for parts in tree["slices"]],
+            Estimation.from_tree(tree["estimation"]),
         )
 
 
@@ -99,21 +110,23 @@ class PerformanceBook:
         arms: Mapping[Arm, ArmRows],
         outcomes: Iterable[Outcome],
         sliced: Mapping[Arm, Sequence[SliceCounts]] | None = None,
+        scored: Mapping[Arm, AnsweredScores] | None = None,
     ) -> None:
         """Take account of a block: rows by arm, and the labels that arrived in it.
 
-        sliced: the rows of each arm by the parts of every slice.
+        sliced: the rows of each arm by the parts of every slice; scored: the scores of each.
         """
         half_ns = block_ns * window_blocks
         half = index // window_blocks
         for measured in self.versions.values():
-            for spans in measured.all_spans():
-                spans.move_to(half)
+            measured.move_to(half)
         for arm, rows in sorted(arms.items()):
             if rows.rows:
                 measured = self._of(arm.version, arm.digest, index, block_ns, half)
                 measured.whole.answered(rows.rows, rollout=bool(self.rollout))
                 self._answered_by_part(measured, sliced[arm] if sliced else ())
+                if scored:
+                    measured.estimation.current.merge(scored[arm])
         for (digest, version), labelled in _by_version(outcomes).items():
             measured = self._of(version, digest, index, block_ns, half)
             times = Times(half_ns, measured.since_ns, self.rollout_ns if self.rollout else None)

@@ -9,7 +9,7 @@ Z = 1.959963984540054  # the normal's 97.5 % quantile: intervals of 95 %
 LEVEL = 0.95
 
 
-def wilson(mean: float, rows: int) -> tuple[float, float]:
+def wilson(mean: float, rows: float) -> tuple[float, float]:
     """The 95 % score interval for the mean of `rows` > 0 independent losses in [0, 1].
 
     For losses that are 0 or 1 this is Wilson's. Others vary less about the same mean,

@@ -11,11 +11,13 @@ from math import frexp
 import numpy as np
 from numpy.typing import NDArray
 
+from monitor.core.bins import Floats
 from monitor.core.tree import Tree
 
 PARTS = 16
 OCTAVES = 30  # nearer than 2^-30 to an end is at the end; float32 tells no more apart near 1
 HALF = OCTAVES * PARTS  # bins below one half
+BINS = 2 * HALF
 
 
 @dataclass(slots=True)
@@ -50,6 +52,30 @@ class ScoreHistogram:
 def bin_of(score: float) -> int:
     """0 to 2 HALF - 1; larger scores never have smaller ones."""
     return _near(score) if score < 0.5 else 2 * HALF - 1 - _near(1.0 - score)
+
+
+def bins_of(scores: Floats) -> NDArray[np.int64]:
+    """`bin_of` of each score in [0, 1]."""
+    is_low = scores < 0.5
+    near = _near_all(np.where(is_low, scores, 1.0 - scores))
+    return np.where(is_low, near, BINS - 1 - near)
+
+
+def bin_edges() -> tuple[Floats, Floats]:
+    """Where each bin begins and ends: (BINS,) twice."""
+    octave, part = np.divmod(np.arange(HALF), PARTS)
+    low = np.ldexp(0.5 + part / (2 * PARTS), octave - OCTAVES + 1)
+    high = np.ldexp(0.5 + (part + 1) / (2 * PARTS), octave - OCTAVES + 1)
+    low[0] = 0.0
+    low, high = np.minimum(low, 0.5), np.minimum(high, 0.5)
+    return np.concatenate([low, 1.0 - high[::-1]]), np.concatenate([high, 1.0 - low[::-1]])
+
+
+def _near_all(distances: Floats) -> NDArray[np.int64]:
+    mantissas, octaves = np.frexp(distances)
+    parts = ((mantissas - 0.5) * 2 * PARTS).astype(np.int64)
+    places = np.minimum((octaves.astype(np.int64) + OCTAVES - 1) * PARTS + parts, HALF - 1)
+    return np.where((distances <= 0.0) | (octaves <= -OCTAVES), 0, places)
 
 
 def _near(distance: float) -> int:

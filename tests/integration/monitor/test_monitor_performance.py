@@ -23,6 +23,8 @@ from monitor.performance_documents import performance_document
 from monitor.published import Published, Snapshot
 from monitor.report import Content, Timeline, render
 from monitor.report.measures import measures_part
+from tests.conftest import ROOT
+from tests.estimation_world import Run, World
 from tests.monitor_served import served
 from tests.monitor_world import (
     BLOCK_NS,
@@ -146,6 +148,44 @@ def test_the_metrics_have_the_arms_and_nothing_of_versions_that_are_gone(
     assert 'driftgate_monitor_label_delay_seconds{arm="stable",model="m",statistic="p95"}' in text
     gone = Snapshot(ready=True, performance={MODEL: [{**version, "role": ""}]})
     assert 'arm="' not in expose(make_registry(Published(gone))).decode()
+
+
+@pytest.fixture(scope="module")
+def estimated_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Snapshot]]:
+    """A version whose labels stopped coming two windows ago."""
+    world = Run(SEED)
+    world.run(World(), 40)
+    world.run(World(mean=0.5), 40, labelled=0.0)
+    snapshot = Snapshot(ready=True, performance={MODEL: performance_document(world.state)})
+    folder: Path = tmp_path_factory.mktemp("estimated")
+    with served(Published(snapshot), folder / "none.db") as url:
+        yield url, snapshot
+
+
+def test_without_new_labels_a_person_reads_estimates_and_where_there_are_none_why(
+    estimated_url: tuple[str, Snapshot], url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["monitor", "performance", MODEL, "--url", estimated_url[0]]) == 0
+    out = capsys.readouterr().out
+    assert "estimated without labels, of 4000 rows answered, by 3900 labels from before:" in out
+    table = out[out.index("estimated without labels") : out.index("since it began")].strip()
+    page = (ROOT / "docs" / "model-performance.md").read_text()
+    assert f"```text\n{table}\n```" in page, table
+    assert main(["monitor", "performance", MODEL, "--url", url]) == 0
+    assert "not estimated without labels: too few labels had come" in capsys.readouterr().out
+
+
+def test_the_metrics_have_the_estimates_or_the_reason_why_there_are_none(
+    estimated_url: tuple[str, Snapshot], snapshot: Snapshot
+) -> None:
+    text = expose(make_registry(Published(estimated_url[1]))).decode()
+    name = "driftgate_monitor_estimated_performance"
+    assert f'{name}{{arm="stable",measure="accuracy",model="m"}} 0.7' in text
+    assert "estimate_withheld{" not in text
+    withheld = expose(make_registry(Published(snapshot))).decode()
+    assert f"{name}{{" not in withheld
+    label = 'arm="stable",model="m",reason="too_few_labels"'
+    assert f"driftgate_monitor_estimate_withheld{{{label}}} 1.0" in withheld
 
 
 def test_killed_between_predictions_and_labels_it_comes_out_the_same() -> None:
