@@ -65,6 +65,7 @@ from monitor.core.profile import PredictionKind, ReferenceProfile
 from monitor.core.settings import CoreSettings
 from monitor.core.slicing import places_of_row
 from monitor.core.tree import Tree, pack, unpack
+from monitor.decoded_bytes import decoded_bytes
 from monitor.row_finder import RowFinder
 
 # model, version, digest -> profile or None; a profile that was given stays the same
@@ -313,7 +314,7 @@ class Engine:
             losses = losses + own
         for loss in losses:
             last = max(last, self._buffer_lost(loss, watched))
-        size = len(record.body) if last != NOTHING_OPEN else 0
+        size = decoded_bytes(record) if last != NOTHING_OPEN else 0
         self._open_bytes += size
         if size and (held := self._held.get(stored.partition)) is not None:
             held[last] = held.get(last, 0) + size
@@ -327,7 +328,7 @@ class Engine:
     ) -> tuple[int, int, list[Loss]]:
         rows = decode_predictions(stored.record)
         new = producer.first_time(PREDICTIONS, rows.all_runs)
-        self.finder.add(stored.record.producer, rows, stored.offset)
+        self.finder.add(stored, rows)
         last, late = self._blocks.add_rows(rows, new, floor, stored.record.producer)
         repeated = 0 if new is None else new.count(False)
         watched.late += late

@@ -1,10 +1,10 @@
 """Finding the prediction that a label speaks of: recent rows at hand, the rest in the log."""
 
-from bisect import bisect_right, insort
+from bisect import bisect_left, bisect_right, insort
 from collections import deque
 
-from eventlog import Log, PredictionRows, RecordError, decode_predictions
-from eventlog.core.predictions import rows_bytes
+from eventlog import Log, PredictionRows, RecordError, StoredRecord, decode_predictions
+from monitor.decoded_bytes import decoded_bytes
 
 BYTES_KEPT = 128 * 1024 * 1024  # of decoded records, for labels that follow soon
 
@@ -15,20 +15,20 @@ class RowFinder:
     def __init__(self, log: Log, bytes_kept: int = BYTES_KEPT) -> None:
         self._log, self._bytes_kept = log, bytes_kept
         self._runs: dict[str, list[tuple[int, int, int]]] = {}  # first, count, ticket
-        self._rows: dict[int, tuple[str, PredictionRows, int]] = {}  # by ticket, with the offset
+        self._rows: dict[int, tuple[StoredRecord, PredictionRows]] = {}  # by ticket
         self._order: deque[int] = deque()
         self._ticket = 0
         self._held = 0
 
-    def add(self, producer: str, rows: PredictionRows, offset: int) -> None:
+    def add(self, stored: StoredRecord, rows: PredictionRows) -> None:
         """Keep a decoded record; the oldest go when there are too many bytes."""
         self._ticket += 1
-        runs = self._runs.setdefault(producer, [])
+        runs = self._runs.setdefault(stored.record.producer, [])
         for first, count in rows.all_runs:
             insort(runs, (first, count, self._ticket))
-        self._rows[self._ticket] = (producer, rows, offset)
+        self._rows[self._ticket] = (stored, rows)
         self._order.append(self._ticket)
-        self._held += rows_bytes(rows)
+        self._held += decoded_bytes(stored.record)
         while self._held > self._bytes_kept and len(self._order) > 1:
             self._drop(self._order.popleft())
 
@@ -49,7 +49,7 @@ class RowFinder:
                 rows = decode_predictions(stored.record)
             except RecordError:
                 return None
-            self.add(producer, rows, stored.offset)
+            self.add(stored, rows)
         place = rows.index_of(sequence)
         return None if place is None else (rows, place)
 
@@ -59,14 +59,16 @@ class RowFinder:
         if place < 0:
             return None
         first, count, ticket = runs[place]
-        _, rows, offset = self._rows[ticket]
-        usable = sequence < first + count and (up_to is None or offset <= up_to)
+        stored, rows = self._rows[ticket]
+        usable = sequence < first + count and (up_to is None or stored.offset <= up_to)
         return rows if usable else None
 
     def _drop(self, ticket: int) -> None:
-        producer, rows, _ = self._rows.pop(ticket)
-        gone = {(first, count, ticket) for first, count in rows.all_runs}
-        self._runs[producer] = [run for run in self._runs[producer] if run not in gone]
-        if not self._runs[producer]:
+        stored, rows = self._rows.pop(ticket)
+        producer = stored.record.producer
+        runs = self._runs[producer]
+        for first, count in rows.all_runs:
+            del runs[bisect_left(runs, (first, count, ticket))]
+        if not runs:
             del self._runs[producer]
-        self._held -= rows_bytes(rows)
+        self._held -= decoded_bytes(stored.record)
