@@ -156,7 +156,7 @@ class Handler(BaseHTTPRequestHandler):
         server, models = self.server, self.server.published.snapshot.models
         document = gate_api.answer(models, asked, server.clock(), server.limits)
         if document is None:
-            self._json(404, {"error": f"there is no model {asked.model!r} under watch"})
+            self._unknown(asked.model)
         return document
 
     def _state(self) -> None:
@@ -184,7 +184,7 @@ class Handler(BaseHTTPRequestHandler):
     def _feature(self, model: str, name: str) -> None:
         document = self.server.published.snapshot.feature(model, name)
         if document is None:
-            self._json(404, {"error": f"model {model!r} has no feature {name!r} under watch"})
+            self._unknown(model, name)
             return
         self._json(200, document)
 
@@ -198,15 +198,14 @@ class Handler(BaseHTTPRequestHandler):
                 spaces = snapshot.spaces.get(model, ())
                 document["multivariate"] = published.comparisons.of(model, spaces)
         if document is None:
-            what = f"model {model!r}" if name is None else f"model {model!r} with feature {name!r}"
-            self._json(404, {"error": f"there is no {what} under watch"})
+            self._unknown(model, name)
             return
         self._json(200, document)
 
     def _performance(self, model: str, query: dict[str, list[str]]) -> None:
         versions = self.server.published.snapshot.performance.get(model)
         if versions is None:
-            self._json(404, {"error": f"there is no model {model!r} under watch"})
+            self._unknown(model)
             return
         by = query["by"][0] if "by" in query else None
         known = {name for version in versions for name in version["slices"]}
@@ -221,7 +220,7 @@ class Handler(BaseHTTPRequestHandler):
     def _slices(self, model: str) -> None:
         segments = self.server.published.snapshot.segments
         if model not in segments:
-            self._json(404, {"error": f"there is no model {model!r} under watch"})
+            self._unknown(model)
             return
         with self.server.drawing:
             document = segments_document(model, segments[model])
@@ -230,7 +229,7 @@ class Handler(BaseHTTPRequestHandler):
     def _fairness(self, model: str) -> None:
         versions = self.server.published.snapshot.fairness.get(model)
         if versions is None:
-            self._json(404, {"error": f"there is no model {model!r} under watch"})
+            self._unknown(model)
             return
         self._json(200, {"model": model, "versions": versions})
 
@@ -254,9 +253,17 @@ class Handler(BaseHTTPRequestHandler):
             self._json(503, {"error": f"history is not at hand: {exc}"})
             return
         if page is None:
-            self._json(404, {"error": f"there is no model {model!r} under watch"})
+            self._unknown(model)
             return
         self._send(200, page.encode(), "text/html; charset=utf-8")
+
+    def _unknown(self, model: str, feature: str | None = None) -> None:
+        """Models are watched from their first prediction on: right after a start there is none."""
+        if feature is None or model not in self.server.published.snapshot.models:
+            error = f"the monitor has seen no prediction of a model {model!r} yet"
+        else:
+            error = f"model {model!r} has no feature {feature!r} that is watched"
+        self._json(404, {"error": error})
 
     def _json(self, status: int, document: dict[str, Any]) -> None:
         self._send(status, json.dumps(document).encode(), "application/json")

@@ -76,7 +76,7 @@ def _state(args: argparse.Namespace, config: Config) -> dict[str, Any]:
     url = (args.url or monitor_url(config)).rstrip("/")
     models: dict[str, dict[str, Any]] = ask(f"{url}/v1/state")["models"]
     if args.model not in models:
-        raise CliError(f"there is no model {args.model!r} under watch")
+        raise CliError(f"the monitor has seen no prediction of a model {args.model!r} yet")
     return models[args.model]
 
 

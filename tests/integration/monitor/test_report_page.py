@@ -239,7 +239,7 @@ def test_the_command_writes_the_page_of_a_running_monitor(
 
 def test_what_cannot_be_had_is_said(url: str, tmp_path: Path, capsys: Any) -> None:
     assert main(["report", "none", "--url", url]) == 1
-    assert "there is no model 'none' under watch" in capsys.readouterr().err
+    assert "the monitor has seen no prediction of a model 'none' yet" in capsys.readouterr().err
     assert main(["report", "m", "--url", url, "--window", "0s"]) == 2
     assert main(["report", "m", "--url", url, "-o", str(tmp_path / "no" / "x.html")]) == 1
     assert "cannot be written" in capsys.readouterr().err
