@@ -126,7 +126,7 @@ def test_what_is_not_watched_is_refused_with_a_sentence(
 ) -> None:
     code, _, said = shown(capsys, *words, "--url", url)
     assert code == 1
-    assert "under watch" in said
+    assert "has seen no prediction of a model" in said
 
 
 def test_the_address_is_the_one_that_the_monitor_left(
