@@ -29,6 +29,7 @@ from serving.settings import (
     GatewaySettings,
     GrpcSettings,
     LimitSettings,
+    TlsSettings,
 )
 
 DEFAULT_FILE = Path("driftgate.toml")
@@ -40,6 +41,7 @@ SECTIONS: Mapping[str, type] = {
     "compat": CompatSettings,
     "compression": CompressionSettings,
     "grpc": GrpcSettings,
+    "tls": TlsSettings,
     "log": LogSettings,
     "kafka": KafkaSettings,
     "monitor": MonitorSettings,
@@ -93,7 +95,8 @@ class Config:
 
     @property
     def http_url(self) -> str:
-        return f"http://{reachable(self.gateway.host)}:{self.gateway.http_port}"
+        scheme = "https" if self.gateway.tls.enabled else "http"
+        return f"{scheme}://{reachable(self.gateway.host)}:{self.gateway.http_port}"
 
     @property
     def grpc_address(self) -> str:
@@ -199,6 +202,7 @@ def load_config(args: argparse.Namespace, environment: Mapping[str, str] | None 
         compat=CompatSettings(**values["compat"]),
         compression=CompressionSettings(**values["compression"]),
         grpc=GrpcSettings(**values["grpc"]),
+        tls=TlsSettings(**values["tls"]),
         **values["gateway"],
     )
     return Config(

@@ -60,6 +60,19 @@ class GrpcSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class TlsSettings:
+    """Of the data ports, HTTP and gRPC alike; files in PEM, read again when they change."""
+
+    certificate_file: str = ""  # the server's chain, its own first; empty: plain text
+    key_file: str = ""  # without a password
+    client_ca_file: str = ""  # who signs clients' certificates; empty: none is asked for
+
+    @property
+    def enabled(self) -> bool:
+        return bool(self.certificate_file)
+
+
+@dataclass(frozen=True, slots=True)
 class GatewaySettings:
     """Listeners, processes and where state lives."""
 
@@ -90,3 +103,4 @@ class GatewaySettings:
     compat: CompatSettings = field(default_factory=CompatSettings)
     compression: CompressionSettings = field(default_factory=CompressionSettings)
     grpc: GrpcSettings = field(default_factory=GrpcSettings)
+    tls: TlsSettings = field(default_factory=TlsSettings)

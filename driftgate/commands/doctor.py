@@ -68,6 +68,7 @@ def examine(config: Config) -> Iterator[Finding]:
     yield _disk(config)
     yield from _ports(config)
     yield _grpc(config)
+    yield from _tls(config)
     yield _retrain(config)
     if config.log.kafka:
         yield from _kafka(config)
@@ -175,6 +176,19 @@ def _grpc(config: Config) -> Finding:
     except LibraryError as error:
         return Finding("grpc", False, str(error), f"{PACKAGES}, or set grpc.engine = auto")
     return Finding("grpc", True, str(engine))
+
+
+def _tls(config: Config) -> Iterator[Finding]:
+    from serving.tls import Certificates, TlsError
+
+    if not config.gateway.tls.enabled:
+        return
+    try:
+        Certificates(config.gateway.tls)
+    except TlsError as error:
+        yield Finding("tls", False, str(error), "see docs/operating.md")
+    else:
+        yield Finding("tls", True, f"on both data ports, by {config.gateway.tls.certificate_file}")
 
 
 def _retrain(config: Config) -> Finding:

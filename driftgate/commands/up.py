@@ -71,7 +71,8 @@ def banner(config: Config) -> str:
     return "\n".join(
         (
             f"driftgate {__version__}",
-            f"  predict  {config.http_url}/v2  and gRPC {config.grpc_address}",
+            f"  predict  {config.http_url}/v2  and gRPC {config.grpc_address}"
+            f"{' (TLS)' if config.gateway.tls.enabled else ''}",
             f"  metrics  {config.metrics_url}",
             f"  admin    {config.admin_url}  (token in {config.admin_token_path})",
             f"  monitor  {config.monitor_url}",

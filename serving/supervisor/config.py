@@ -16,6 +16,7 @@ from serving.settings import (
     GatewaySettings,
     GrpcSettings,
     LimitSettings,
+    TlsSettings,
 )
 from serving.supervisor.sockets import Sockets
 
@@ -71,6 +72,7 @@ def config_from_json(document: dict[str, Any]) -> SupervisorConfig:
     compat = CompatSettings(**gateway.pop("compat", {}))
     compression = CompressionSettings(**gateway.pop("compression", {}))
     grpc = GrpcSettings(**gateway.pop("grpc", {}))
+    tls = TlsSettings(**gateway.pop("tls", {}))
     steps = tuple(gateway.pop("rollout_steps", GatewaySettings().rollout_steps))
     state_dir = Path(document["state_dir"])
     return SupervisorConfig(
@@ -81,6 +83,7 @@ def config_from_json(document: dict[str, Any]) -> SupervisorConfig:
             compat=compat,
             compression=compression,
             grpc=grpc,
+            tls=tls,
             rollout_steps=steps,
             **_tuples(gateway, "admin_hosts"),
         ),
@@ -121,6 +124,7 @@ def worker_document(
         "shared_memory": gateway.compat.shared_memory,
         "limits": dataclasses.asdict(gateway.limits),
         "compression": dataclasses.asdict(gateway.compression),
+        "tls": dataclasses.asdict(gateway.tls),
         "log": dataclasses.asdict(config.log),
     }
 

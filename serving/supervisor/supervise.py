@@ -59,6 +59,7 @@ from serving.supervisor.sockets import (
 )
 from serving.supervisor.status import Gateway, own_metrics
 from serving.supervisor.worker_state import Worker
+from serving.tls import Certificates, TlsError
 
 TICK_S = 0.25  # retries and watchdogs; everything else is driven by events
 UPKEEP_S = 30.0
@@ -98,6 +99,7 @@ class Supervisor:
         )
         self._books = Books(config.log_dir, config.log)
         self._engine = _engine(gateway)
+        _check_tls(gateway)
         self._fleet = Fleet(config, self._books, self._dead, worker_argv, self._heard, self._engine)
         self._control.bind(self._fleet)
         self._shipper = ShipperWatch(config.run_dir, expected=bool(config.log.kafka))
@@ -239,8 +241,9 @@ class Supervisor:
     async def _say_ready(self) -> None:
         await self._control.became_ready.wait()
         host, ports = self._config.gateway.host, self.sockets.ports
+        scheme = "https" if self._config.gateway.tls.enabled else "http"
         print(
-            f"ready http=http://{host}:{ports['http']} grpc={host}:{ports['grpc']} "
+            f"ready http={scheme}://{host}:{ports['http']} grpc={host}:{ports['grpc']} "
             f"metrics=http://{host}:{ports['metrics']}/metrics "
             f"admin=http://{self._config.gateway.admin_host}:{ports['admin']}",
             flush=True,
@@ -270,6 +273,15 @@ def _engine(gateway: GatewaySettings) -> GrpcEngine:
         return choose_engine(gateway.grpc.engine)
     except LibraryError as error:
         raise StartError(f"grpc.engine = nghttp2: {error}") from error
+
+
+def _check_tls(gateway: GatewaySettings) -> None:
+    """Raises: StartError if no worker could serve with these files."""
+    if gateway.tls.enabled:
+        try:
+            Certificates(gateway.tls)
+        except TlsError as error:
+            raise StartError(str(error)) from error
 
 
 def replace_self(config: SupervisorConfig, sockets: Sockets, argv: Sequence[str]) -> NoReturn:

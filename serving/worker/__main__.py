@@ -14,6 +14,7 @@ import signal
 import socket
 import sys
 from functools import partial
+from typing import Literal
 
 import uvloop
 
@@ -21,7 +22,8 @@ from protos import channel_pb2 as pb
 from serving import metrics as catalogue
 from serving.channel import listen
 from serving.metrics import MetricsSlab
-from serving.worker.accept import Acceptor, Counts
+from serving.tls import Certificates
+from serving.worker.accept import Acceptor, Counts, Handshakes
 from serving.worker.config import WorkerConfig, read_config
 from serving.worker.control import WorkerChannel
 from serving.worker.counters import GateMetrics
@@ -95,7 +97,10 @@ class Worker:
         self._listeners = [socket.socket(fileno=fd) for fd in (config.http_fd, config.grpc_fd)]
         counts = Counts(config.connections_path, config.index, config.workers)
         protocol = partial(GatewayProtocol, self._gate)
-        self._acceptor = Acceptor(loop, self._listeners[0], self._gate, protocol, counts)
+        self._certificates = Certificates(config.tls) if config.tls.enabled else None
+        self._acceptor = Acceptor(
+            loop, self._listeners[0], self._gate, protocol, counts, self._handshakes("http")
+        )
         self._grpc = self._grpc_engine(HostedServices(self._plane, metadata, self._desk))
         self._ticker: asyncio.TimerHandle | None = None
         self._promiser: asyncio.TimerHandle | None = None
@@ -107,13 +112,23 @@ class Worker:
         if not config.grpc_library:
             return GrpcServer(
                 self._plane, hosted, config.limits, config.compression,
-                config.grpc_host, config.grpc_port,
+                config.grpc_host, config.grpc_port, self._certificates,
             )  # fmt: skip
         counts = Counts(config.grpc_connections_path, config.index, config.workers)
         return Http2Server(
             self._loop, self._plane, hosted, config.limits, config.compression,
-            config.grpc_library, self._listeners[1], counts,
+            config.grpc_library, self._listeners[1], counts, self._handshakes("grpc"),
         )  # fmt: skip
+
+    def _handshakes(self, protocol: Literal["http", "grpc"]) -> Handshakes | None:
+        certificates, limits = self._certificates, self._config.limits
+        if certificates is None:
+            return None
+        return Handshakes(
+            lambda: certificates.http if protocol == "http" else certificates.grpc,
+            limits.first_byte_s,
+            limits.connections_max,
+        )
 
     async def run(self) -> None:
         """Serve until drained."""
@@ -209,6 +224,8 @@ class Worker:
 
     def _tick(self) -> None:
         self._log.count()
+        if self._certificates is not None:
+            self._certificates.refresh()
         for model, rows in self._shelf.queued_rows().items():
             self._slab.gauge(catalogue.QUEUE_ROWS, model).set(rows)
         self._ticker = self._loop.call_later(TICK_S, self._tick)

@@ -9,12 +9,15 @@ stale count can only cost that pause, never an accept.
 import asyncio
 import mmap
 import socket
+import ssl
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 HEAD_START_S = 0.002
 RETRY_S = 0.1  # after the process ran out of descriptors
+SETTLE_S = 1.0  # for connections that were accepted just now, when no more are
 COUNT_BYTES = 8
 
 
@@ -51,6 +54,19 @@ class Gate(Protocol):
     def connections(self) -> Collection[Any]: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Handshakes:
+    """How connections become TLS ones.
+
+    seconds:     a client gets for it.
+    at_once_max: at a time; beyond it connections are closed.
+    """
+
+    context: Callable[[], ssl.SSLContext]
+    seconds: float
+    at_once_max: int
+
+
 class Acceptor:
     """The accept loop of one worker for one port."""
 
@@ -61,11 +77,14 @@ class Acceptor:
         gate: Gate,
         protocol: Callable[[], asyncio.BaseProtocol],
         counts: Counts,
+        tls: "Handshakes | None" = None,
     ) -> None:
-        """protocol: makes one for each connection, which it adds to the gate's."""
+        """protocol: makes one for each connection, which it adds to the gate's.
+        tls: None for plain text.
+        """
         listener.setblocking(False)
         self._loop, self._listener, self._gate, self._counts = loop, listener, gate, counts
-        self._protocol = protocol
+        self._protocol, self._tls = protocol, tls
         self._running = False
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -84,8 +103,12 @@ class Acceptor:
             self._timer.cancel()
 
     async def settled(self) -> None:
-        """Wait until what was accepted last has its protocol."""
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        """Wait until what was accepted last has its protocol, or is closed."""
+        if self._tasks:
+            _, late = await asyncio.wait(self._tasks, timeout=SETTLE_S)
+            for task in late:  # whoever is still not through with a handshake
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
 
     def _listen(self) -> None:
         self._timer = None
@@ -117,6 +140,9 @@ class Acceptor:
             self._pause(RETRY_S, self._listen)
             return
         connection.setblocking(False)
+        if self._tls is not None and len(self._tasks) >= self._tls.at_once_max:
+            connection.close()
+            return
         task = self._loop.create_task(self._serve(connection))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -124,6 +150,14 @@ class Acceptor:
     async def _serve(self, connection: socket.socket) -> None:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
-            await self._loop.connect_accepted_socket(self._protocol, connection)
-        except OSError:
+            if self._tls is None:
+                await self._loop.connect_accepted_socket(self._protocol, connection)
+            else:
+                await self._loop.connect_accepted_socket(
+                    self._protocol,
+                    connection,
+                    ssl=self._tls.context(),
+                    ssl_handshake_timeout=self._tls.seconds,
+                )
+        except (OSError, asyncio.CancelledError):
             connection.close()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from eventlog.settings import LogSettings
-from serving.settings import CompressionSettings, LimitSettings
+from serving.settings import CompressionSettings, LimitSettings, TlsSettings
 
 CONFIG_BYTES_MAX = 1024 * 1024
 
@@ -33,6 +33,7 @@ class WorkerConfig:
     shared_memory: bool
     limits: LimitSettings
     compression: CompressionSettings
+    tls: TlsSettings
     log: LogSettings
 
     @property
@@ -68,6 +69,7 @@ def read_config(fd: int) -> WorkerConfig:
         shared_memory=document["shared_memory"],
         limits=LimitSettings(**document["limits"]),
         compression=CompressionSettings(**document["compression"]),
+        tls=TlsSettings(**document["tls"]),
         log=LogSettings(**document["log"]),
     )
 

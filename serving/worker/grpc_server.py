@@ -23,6 +23,7 @@ import grpc
 from serving.core.admission import message_limit
 from serving.core.errors import DeadlineExceeded, GrpcStatus, ServeError
 from serving.settings import CompressionSettings, LimitSettings
+from serving.tls import Certificates
 from serving.worker.dataplane import DataPlane
 from serving.worker.grpc_call import (
     METADATA_BYTES,
@@ -144,8 +145,10 @@ class GrpcServer:
         compression: CompressionSettings,
         host: str,
         port: int,
+        certificates: Certificates | None,
     ) -> None:
-        self._hosted = hosted
+        """certificates: None for plain text."""
+        self._hosted, self._certificates = hosted, certificates
         self._address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         message_bytes = message_limit(limits.message_bytes_max, plane.admission.bytes_max)
         self._options = _options(message_bytes, compression)
@@ -155,7 +158,10 @@ class GrpcServer:
         """Listen beside the other workers. Raises: RuntimeError if the port is not free."""
         server = grpc.aio.server(options=self._options)
         server.add_generic_rpc_handlers([_hosted(service) for service in self._hosted.services])
-        server.add_insecure_port(self._address)
+        if self._certificates is None:
+            server.add_insecure_port(self._address)
+        else:
+            server.add_secure_port(self._address, _credentials(self._certificates))
         await server.start()
         self._server = server
 
@@ -164,6 +170,19 @@ class GrpcServer:
         self._hosted.drain()
         if self._server is not None:
             await self._server.stop(grace_s)
+
+
+def _credentials(certificates: Certificates) -> grpc.ServerCredentials:
+    """Asked for anew at each handshake, so that replaced files count."""
+    _, _, authority = certificates.files
+
+    def current() -> grpc.ServerCertificateConfiguration:
+        certificate, key, authority = certificates.files
+        return grpc.ssl_server_certificate_configuration([(key, certificate)], authority or None)
+
+    return grpc.dynamic_ssl_server_credentials(
+        current(), current, require_client_authentication=bool(authority)
+    )
 
 
 def _hosted(service: Service) -> grpc.GenericRpcHandler:

@@ -13,7 +13,7 @@ from functools import partial
 from serving.core.admission import message_limit
 from serving.nghttp2 import load
 from serving.settings import CompressionSettings, LimitSettings
-from serving.worker.accept import Acceptor, Counts
+from serving.worker.accept import Acceptor, Counts, Handshakes
 from serving.worker.dataplane import DataPlane
 from serving.worker.grpc_call import METADATA_BYTES, Service
 from serving.worker.grpc_hosted import HostedServices
@@ -39,6 +39,7 @@ class Http2Server:
         library: str,
         listener: socket.socket,
         counts: Counts,
+        tls: Handshakes | None,
     ) -> None:
         """library: the path of libnghttp2. Raises: LibraryError."""
         self._loop, self._hosted, self._plane = loop, hosted, plane
@@ -52,7 +53,7 @@ class Http2Server:
             packs_replies=compression.grpc_replies,
         )
         protocol = partial(Connection, self._gate)
-        self._acceptor = Acceptor(loop, listener, self._gate, protocol, counts)
+        self._acceptor = Acceptor(loop, listener, self._gate, protocol, counts, tls)
 
     async def start(self) -> None:
         """Begin to accept connections."""

@@ -238,3 +238,28 @@ def test_up_says_in_one_line_that_a_port_is_taken_and_ends(tmp_path):
         )  # fmt: skip
     assert up.returncode == Exit.CANNOT_START
     assert up.stderr == (f"error: http port 127.0.0.1:{port} is in use; free it or set http_port\n")
+
+
+@pytest.mark.parametrize(
+    ("files", "sentence"),
+    [
+        ({"certificate": "none.pem", "key": "none.key"}, "none.pem: No such file or directory"),
+        ({"certificate": "a.pem"}, "tls.certificate_file is set, and tls.key_file is not"),
+        ({"certificate": "a.pem", "key": "b.key"}, "a.pem and b.key cannot be used: no pem"),
+    ],
+)
+def test_files_that_no_tls_can_be_served_with_stop_the_start(tmp_path, files, sentence):
+    for name in ("a.pem", "b.key"):
+        (tmp_path / name).write_text("no PEM")
+    flags = [f"--tls-{what}-file={name}" for what, name in files.items()]
+    for verb, code, stream in (("serve", Exit.CANNOT_START, "stderr"), ("doctor", 1, "stdout")):
+        done = subprocess.run(
+            [sys.executable, "-P", "-m", "driftgate", verb, "--state-dir", "state", *flags],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert done.returncode == code
+        assert sentence in getattr(done, stream)

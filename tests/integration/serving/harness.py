@@ -22,7 +22,7 @@ from eventlog.settings import LogSettings
 from protos import channel_pb2 as pb
 from serving.grpc_engine import choose_engine
 from serving.metrics import Totals, read_slab
-from serving.settings import CompressionSettings, LimitSettings
+from serving.settings import CompressionSettings, LimitSettings, TlsSettings
 
 WAIT_S = 30.0
 HOST = "127.0.0.1"
@@ -64,6 +64,7 @@ class WorkerProcess:
         limits: LimitSettings | None = None,
         compression: CompressionSettings | None = None,
         log: LogSettings | None = None,
+        tls: TlsSettings | None = None,
         index: int = 0,
         workers: int = 1,
         listener: socket.socket | None = None,
@@ -106,6 +107,7 @@ class WorkerProcess:
             "shared_memory": False,
             "limits": dataclasses.asdict(limits or LimitSettings()),
             "compression": dataclasses.asdict(compression or CompressionSettings()),
+            "tls": dataclasses.asdict(tls or TlsSettings()),
             "log": dataclasses.asdict(log or LogSettings()),
         }
         config = sealed(json.dumps(document).encode())
