@@ -232,12 +232,22 @@ def state_document(state: ModelState, last: Summary | None, labels: Mapping[str,
         else None,
         "verification": _verification(state.verification),
         "loss": _losses(state),
+        "repeated_rows": repeated_document(stable) if stable else None,
         "labels": dict(labels),
         "features": [effect_document(e) for e in ranked if e.log_evidence is not None][
             :RANKED_FEATURES
         ],
         "predictions": [effect_document(e) for e in ranked if e.log_evidence is None],
     }
+
+
+def repeated_document(stable: Stable) -> Document:
+    """Shares of the rows that repeat one of their block; None: not known.
+
+    rows: of the live window that were looked at.
+    """
+    live, reference = stable.repeated()
+    return {"live": live, "reference": reference, "rows": int(stable.repeats.live[0])}
 
 
 def reference_document(state: ModelState, stable: Stable) -> Document:

@@ -91,6 +91,9 @@ DISTINCT = Entry(
     "Different values of a categorical or discrete feature.",
     ("model", "feature", "of"),
 )
+REPEATED = Entry(
+    "repeated_rows_ratio", "Share of rows that repeat one of their block.", ("model", "of")
+)
 TOGETHER = Entry(
     "multivariate_effect", "Effect size of features together.", ("model", "space", "statistic")
 )
@@ -123,7 +126,7 @@ CATALOGUE = (
     POISON, KAFKA_UP, PARTITIONS, REBALANCES, DEAD_LETTERS, COVERED, BLOCK,
     WARM_UP,
     PERFORMANCE, LABELLED, COVERAGE, DELAY,
-    TOGETHER, BY_CHANCE, DISTINCT,
+    TOGETHER, BY_CHANCE, DISTINCT, REPEATED,
     SLICE_PERFORMANCE, SLICE_LABELLED, SLICE_COVERAGE, UNFAIR,
     ESTIMATED, ESTIMATE_WITHHELD,
 )  # fmt: skip
@@ -322,6 +325,11 @@ def _model_samples(model: str, document: Mapping[str, Any]) -> dict[Entry, list[
             for feature in features
             for of, values in (feature["distinct"] or {}).items()
             if values is not None
+        ],
+        REPEATED: [
+            ((model, of), document["repeated_rows"][of])
+            for of in ("live", "reference")
+            if document["repeated_rows"] and document["repeated_rows"][of] is not None
         ],
         ARM_ROWS: [((model, arm), found["rows"]) for arm, found in arms],
     }

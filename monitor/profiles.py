@@ -2,7 +2,9 @@
 
 Laws:
 - what was answered once for a digest is answered for ever, "there is none"
-  included: a replay must not depend on whether the registry can be reached;
+  included: a replay must not depend on whether the registry can be reached. It is
+  forgotten once so many other versions of the model were used since that the store
+  has no room for it (`monitor.store.PROFILES_KEPT`), and asked for again if need be;
 - a registry that cannot be reached has given no answer. It may hold the
   statistics up for a short while; then the version is watched without a
   reference, shown as pending, and asked for again until there is an answer.
@@ -67,7 +69,8 @@ class RegistryProfiles:
         known, data = self._store.profile(model, digest)
         if not known:
             data = self._fetch(model, version, digest)
-            self._store.keep_profile(model, digest, data)
+            in_use = [used for name, used in self._parsed if name == model]
+            self._store.keep_profile(model, digest, data, in_use)
         return data
 
     def _fetch(self, model: str, version: str, digest: str) -> bytes | None:

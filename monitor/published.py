@@ -84,7 +84,8 @@ class Snapshot:
         if ranked is None:
             return None
         if name is None:
-            return model_drift_document(model, ranked)
+            repeated = self.models.get(model, {}).get("repeated_rows")
+            return {**model_drift_document(model, ranked), "repeated_rows": repeated}
         found = [effect for effect in ranked if effect.feature.name == name]
         return one_drift_document(model, found[0]) if found else None
 

@@ -23,6 +23,7 @@ FORMAT = 10
 BLOCKS_HANDED = 300  # per model, to whoever takes a partition over: five minutes of 1 s blocks
 BLOCKS_KEPT = 100_000  # per model: 28 h of 1 s blocks
 VERDICTS_KEPT = 10_000
+PROFILES_KEPT = 64  # per model, those that were used last; one takes about as much as a state
 PRUNE_EVERY = 512  # commits
 
 SCHEMA = """
@@ -42,7 +43,8 @@ CREATE TABLE IF NOT EXISTS label_pages (
   PRIMARY KEY (producer, page)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS profiles (
-  model TEXT NOT NULL, digest TEXT NOT NULL, data BLOB, PRIMARY KEY (model, digest)
+  model TEXT NOT NULL, digest TEXT NOT NULL, data BLOB, stamp INTEGER NOT NULL,
+  PRIMARY KEY (model, digest)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS claim (id INTEGER PRIMARY KEY CHECK (id = 0), epoch INTEGER NOT NULL);
 """
@@ -118,14 +120,35 @@ class Store:
         return bytes(row[0]) if row else None
 
     def profile(self, model: str, digest: str) -> tuple[bool, bytes | None]:
-        """Whether it is known what the version's profile is, and the profile, if any."""
+        """Whether it is known what the version's profile is, and the profile, if any.
+
+        It counts as used.
+        """
+        _touch_profile(self._db, model, digest)
         row = self._db.execute(
             "SELECT data FROM profiles WHERE model = ? AND digest = ?", (model, digest)
         ).fetchone()
         return row is not None, row[0] if row else None
 
-    def keep_profile(self, model: str, digest: str, data: bytes | None) -> None:
-        self._db.execute("INSERT OR IGNORE INTO profiles VALUES (?, ?, ?)", (model, digest, data))
+    def keep_profile(
+        self, model: str, digest: str, data: bytes | None, in_use: Sequence[str] = ()
+    ) -> None:
+        """Keep a version's profile; of the model's others those that were used last stay.
+
+        in_use: digests of the model whose profiles are at hand, the last used one last.
+        """
+        with transaction(self._db) as db:
+            for used in in_use:
+                _touch_profile(db, model, used)
+            db.execute(
+                "INSERT OR IGNORE INTO profiles VALUES (?, ?, ?, ?)",
+                (model, digest, data, _next_stamp(db)),
+            )
+            db.execute(
+                "DELETE FROM profiles WHERE model = ? AND digest IN (SELECT digest FROM profiles "
+                "WHERE model = ? ORDER BY stamp DESC LIMIT -1 OFFSET ?)",
+                (model, model, PROFILES_KEPT),
+            )
         if self._touched is not None:
             self._touched.add(_profile_part(model, digest))
 
@@ -187,7 +210,9 @@ class Store:
         for model, digest in profiles:
             present.add(name := _profile_part(model, digest))
             if self._touched is None or name in self._touched:
-                data = self.profile(model, digest)[1]
+                (data,) = self._db.execute(
+                    "SELECT data FROM profiles WHERE model = ? AND digest = ?", (model, digest)
+                ).fetchone()
                 found[name] = b"" if data is None else b"+" + data
         self._touched = set()
         return found, present
@@ -221,7 +246,10 @@ class Store:
                 elif kind == "profile":
                     digest, model = rest.split("/", 1)
                     profile = data[1:] if data else None
-                    db.execute("INSERT INTO profiles VALUES (?, ?, ?)", (model, digest, profile))
+                    db.execute(
+                        "INSERT INTO profiles VALUES (?, ?, ?, ?)",
+                        (model, digest, profile, _next_stamp(db)),
+                    )
 
     def _recent(self, standing: Collection[str]) -> dict[str, Any]:
         blocks = []
@@ -242,6 +270,20 @@ def _block_values(block: BlockRow) -> tuple[Any, ...]:
     stable, candidate = block.stable, block.candidate
     arms = (stable.rows, stable.stands_for, candidate.rows, candidate.stands_for)
     return (block.model, block.start_ns, *arms, json.dumps(block.data))
+
+
+def _next_stamp(db: sqlite3.Connection) -> int:
+    """Above that of every profile."""
+    (last,) = db.execute("SELECT COALESCE(MAX(stamp), 0) FROM profiles").fetchone()
+    return int(last) + 1
+
+
+def _touch_profile(db: sqlite3.Connection, model: str, digest: str) -> None:
+    db.execute(
+        "UPDATE profiles SET stamp = ? WHERE model = ? AND digest = ? AND stamp < "
+        "(SELECT MAX(stamp) FROM profiles WHERE model = ?)",
+        (_next_stamp(db), model, digest, model),
+    )
 
 
 def _page_part(producer: str, page: int) -> str:

@@ -59,7 +59,18 @@ def _of_model(document: dict[str, Any]) -> list[str]:
     lines = table(rows, left=range(2))
     if document["features_left_out"]:
         lines.append(f"and {document['features_left_out']} features with less evidence")
+    lines += _repeated(document["repeated_rows"])
     return [*lines, *(line for space in document["multivariate"] for line in _together(space))]
+
+
+def _repeated(found: dict[str, Any] | None) -> list[str]:
+    """Nothing where no row was looked at."""
+    if found is None or found["live"] is None:
+        return []
+    line = f"rows that repeat one of their block: {found['live']:.2%} of {found['rows']}"
+    if found["reference"] is not None:
+        line += f", {found['reference']:.2%} if drawn from the reference"
+    return ["", line]
 
 
 def _together(space: dict[str, Any]) -> list[str]:

@@ -136,11 +136,16 @@ class LossReference:
     scale: float = 1.0
 
 
+# How often a row may come, and how many kinds of rows come so often.
+Multiplicities = tuple[tuple[int, int], ...]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class ReferenceProfile:
     """One version's reference: inputs, predictions, loss.
 
-    samples: rows of the inputs; segments: what was answered where.
+    samples:        rows of the inputs; segments: what was answered where.
+    multiplicities: of rows that are alike in all features; empty: not known.
     """
 
     rows: int
@@ -150,6 +155,7 @@ class ReferenceProfile:
     loss: LossReference | None = None
     samples: tuple[ReferenceRows, ...] = ()
     segments: SegmentReference | None = None
+    multiplicities: Multiplicities = ()
 
     @property
     def loss_scale(self) -> float | None:
@@ -317,6 +323,11 @@ def _to_tree(profile: ReferenceProfile) -> dict[str, Any]:
         },
         **({"samples": [rows.to_tree() for rows in profile.samples]} if profile.samples else {}),
         **({"segments": profile.segments.to_tree()} if profile.segments else {}),
+        **(
+            {"multiplicities": [list(item) for item in profile.multiplicities]}
+            if profile.multiplicities
+            else {}
+        ),
     }
 
 
@@ -362,7 +373,16 @@ def _from_tree(tree: Any) -> ReferenceProfile:
         segments=SegmentReference.from_tree(tree["segments"], len(tree["features"]))
         if "segments" in tree
         else None,
+        multiplicities=_multiplicities_from(tree.get("multiplicities", []), rows),
     )
+
+
+def _multiplicities_from(items: Any, rows: int) -> Multiplicities:
+    found = tuple((int(times), int(kinds)) for times, kinds in items)
+    sound = all(times > 0 and kinds > 0 for times, kinds in found)
+    if found and not (sound and sum(times * kinds for times, kinds in found) == rows):
+        raise ProfileError(f"multiplicities of rows are positive and make {rows} rows")
+    return found
 
 
 def _loss_from(tree: Mapping[str, Any]) -> LossReference:

@@ -28,6 +28,7 @@ from monitor.core.profile import (
     FeatureProfile,
     FeatureSpec,
     LossReference,
+    Multiplicities,
     PredictionKind,
     PredictionSpec,
     ProfileError,
@@ -35,6 +36,7 @@ from monitor.core.profile import (
     as_column,
     fit_feature,
 )
+from monitor.core.repeated_rows import multiplicities_of
 from monitor.core.segment_reference import SegmentReference
 from monitor.core.segments import segments_of_reference
 
@@ -81,6 +83,17 @@ def build_profile(
         _loss_reference(losses, predictions, spec),
         _samples(inputs, fitted, sample_rows),
         _segments(inputs, fitted, predictions, spec, watched),
+        _multiplicities(inputs, fitted),
+    )
+
+
+def _multiplicities(inputs: AnyArray, features: Sequence[FeatureProfile]) -> Multiplicities:
+    columns = [_plain(inputs[:, place]) for place in range(len(features))]
+    return multiplicities_of(
+        [
+            column if column.dtype.kind in "OSU" else as_column(column, feature.datatype)
+            for column, feature in zip(columns, features, strict=True)
+        ]
     )
 
 

@@ -24,6 +24,7 @@ from monitor.core.multivariate.standing import SpaceStanding, comparable, standi
 from monitor.core.predictions import LOSS_UNITS
 from monitor.core.profile import ReferenceProfile
 from monitor.core.reference_error import mean_error
+from monitor.core.repeated_rows import COUNTED, count_repeats, live_share, reference_share
 from monitor.core.segments import Segmenter
 from monitor.core.settings import WEIGHTS, CoreSettings
 from monitor.core.statistics.binned import Binned, Layout, Side, reference_counts
@@ -164,6 +165,7 @@ class Stable:
     sampled: LiveRows = field(default_factory=lambda: LiveRows(0))  # of the window's rows
     segments: Window = field(default_factory=lambda: Window.empty((0,)))  # of answers
     distinct: LiveDistinct = field(default_factory=LiveDistinct)
+    repeats: Window = field(default_factory=lambda: Window.empty((COUNTED,)))
     m: dict[Group, Floats] = field(default_factory=dict)
 
     @classmethod
@@ -207,9 +209,16 @@ class Stable:
         self.sampled.add(parts, counter)
         self.distinct.move_to(half)
         self.distinct.add(parts, counts, counter)
+        self.repeats.move_to(half)
+        self.repeats.current += count_repeats(parts, counter)
         self.segments.move_to(half)
         if segmenter is not None:
             self.segments.current += segmenter.count(parts, counter)
+
+    def repeated(self) -> tuple[float | None, float | None]:
+        """Shares of rows that repeat one of their block: now, and by the reference."""
+        counted = self.repeats.live
+        return live_share(counted), reference_share(self.yardstick.profile.multiplicities, counted)
 
     def spaces(self) -> list[SpaceStanding]:
         """What can be said of features together, and why the rest cannot."""
@@ -301,6 +310,7 @@ class Stable:
             "sampled": self.sampled.to_tree(),
             "segments": self.segments.to_tree(),
             "distinct": self.distinct.to_tree(),
+            "repeats": self.repeats.to_tree(),
             "m": {group.name: self.m[group] for group in sorted(self.m)},
         }
 
@@ -324,5 +334,6 @@ class Stable:
             yardstick.stored_rows(tree["sampled"]),
             Window.from_tree(tree["segments"]),
             LiveDistinct.from_tree(tree["distinct"]),
+            Window.from_tree(tree["repeats"]),
             {Group[name]: values for name, values in tree["m"].items()},
         )

@@ -1,6 +1,6 @@
 """The sections about features: those with most evidence in detail, all as a table, quality."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -174,7 +174,7 @@ def _distinct(effect: Effect) -> str:
 
 def quality_section(content: Content) -> Html:
     """Values that are missing or impossible, and rows that are in no statistic."""
-    found = list(_rows_left_out(content))
+    found = list(_of_rows(content))
     rows = [row for effect in content.effects if (row := _quality_row(effect)) is not None]
     parts: list[Html] = []
     if found:
@@ -203,11 +203,22 @@ def _quality_row(effect: Effect) -> tuple[float, tuple[str, ...]] | None:
     return float(np.max(np.abs(sides[1] - sides[0]))), (effect.feature.name, *cells)
 
 
-def _rows_left_out(content: Content) -> Iterator[str]:
+def _repeated(found: Mapping[str, Any] | None) -> Iterator[str]:
+    if found is None or not found["live"]:
+        return
+    text = f"{share(found['live'])} of {count(found['rows'])} rows repeat another of their block"
+    if found["reference"] is None:
+        yield f"{text}."
+    else:
+        yield f"{text}; of rows drawn from the reference {share(found['reference'])} would."
+
+
+def _of_rows(content: Content) -> Iterator[str]:
     state = content.state
     lost = content.timeline.total().lost
     if lost:
         yield f"{count(lost)} rows of this time were lost or late: they are in no statistic."
+    yield from _repeated(state["repeated_rows"])
     stable = state["stable"]
     if stable and stable["mismatched"]:
         yield f"{count(stable['mismatched'])} rows did not have the reference's tensors."

@@ -93,3 +93,32 @@ def test_that_there_is_none_is_an_answer_for_ever(store: Store, source: Away) ->
     source.back = True
     assert RegistryProfiles(store, source, 0.0)(MODEL, "1", "d" * 64) is None  # type: ignore[arg-type]
     assert source.asked == 1
+
+
+def test_a_profile_in_use_stays_and_of_others_the_last_used_ones(
+    store: Store, source: Away, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("monitor.store.PROFILES_KEPT", 4)
+    digest, source.back = digest_of(source), True
+    store.keep_profile("another", "d" * 64, b"other")
+    profiles = RegistryProfiles(store, source, 0.0)  # type: ignore[arg-type]
+    for number in range(20):  # candidates that nobody promotes
+        assert profiles(MODEL, "1", digest) is not None
+        assert profiles(MODEL, f"{number + 2}", f"{number:064}") is None
+    source.back = False  # and a monitor that starts again meanwhile
+    assert RegistryProfiles(store, source, 0.0)(MODEL, "1", digest) is not None  # type: ignore[arg-type]
+    kept = [name for name in range(20) if store.profile(MODEL, f"{name:064}")[0]]
+    assert kept == [17, 18, 19]
+    assert store.profile("another", "d" * 64) == (True, b"other")
+
+
+def test_reading_a_stored_profile_is_using_it(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("monitor.store.PROFILES_KEPT", 3)
+    store.keep_profile(MODEL, "stable", b"stable")
+    for number in range(10):
+        assert store.profile(MODEL, "stable") == (True, b"stable")
+        store.keep_profile(MODEL, f"{number}", None)
+    assert store.profile(MODEL, "7") == (False, None)
+    assert store.profile(MODEL, "8") == (True, None)
