@@ -256,6 +256,7 @@ def reference_document(state: ModelState, stable: Stable) -> Document:
     return {
         "from": "warm-up" if learned else "pushed" if stable.yardstick.known else None,
         "rows": stable.yardstick.profile.rows,
+        "season": season_document(stable),
         "warm_up": None
         if learned is None
         else {"start_ns": learned.from_ns, "end_ns": learned.to_ns},
@@ -270,6 +271,24 @@ def reference_document(state: ModelState, stable: Stable) -> Document:
             "s_needed": progress.span_ns / 1e9,
             "left_out": list(progress.left_out),
         },
+    }
+
+
+def season_document(stable: Stable) -> Document | None:
+    """Of a version that is judged by the hour of the week.
+
+    hours: that hold rows. tolerance_least, _most: in the hour with the most rows and in that
+    with the fewest, what a share may be from the reference's, whose error is in it.
+    """
+    season, nulls = stable.yardstick.profile.season, stable.yardstick.hours
+    if season is None or nulls is None:
+        return None
+    return {
+        "hours": int((season.rows > 0).sum()),
+        "rows_least": int(season.rows.min()),
+        "rows_most": int(season.rows.max()),
+        "tolerance_least": float(nulls.tolerance.min()),
+        "tolerance_most": float(nulls.tolerance.max()),
     }
 
 

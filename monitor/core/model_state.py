@@ -298,7 +298,8 @@ class ModelState:
         stable.rows += sum(r.rows for arm, r in block.arms.items() if self._is_stable(arm))
         stable.labelled += losses.stable.rows
         stable.loss_units += losses.stable.units
-        stable.step(counts[0], losses.stable.units, losses.stable.rows, elapsed)
+        start_ns = self._start_ns(block)
+        stable.step(counts[0], losses.stable.units, losses.stable.rows, elapsed, start_ns)
         return counts[0]
 
     def _fold_rollout(
