@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from monitor.core.bins import MISSING, NONFINITE, Counts, Floats
+from monitor.core.bins import MISSING, NONFINITE, QUALITY_SLOTS, Counts, Floats
 from monitor.core.block import Part
 from monitor.core.correlation import BlockMeans, Span
 from monitor.core.counter import Counter
@@ -95,6 +95,14 @@ class Yardstick:
         """How many sums a stretch is of: the questions, the loss, and of a season its bounds."""
         size = self.events.size
         return size + 1 + (0 if self.hours is None else 2 * size)
+
+    def usual(self, start_ns: int, end_ns: int) -> Floats | None:
+        """As `broken_features` takes it, by the hours of that time; None without a season."""
+        if self.hours is None:
+            return None
+        _, rise, _ = self.hours.between(start_ns, end_ns)
+        found: Floats = rise[self.events.of_all].reshape(-1, len(QUALITY_SLOTS)) / UNITS
+        return found
 
     def binned(self, live: Counts) -> Binned:
         """Features, then predictions, against the reference; live: (f + p, SLOTS)."""

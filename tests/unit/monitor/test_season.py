@@ -3,11 +3,13 @@
 import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from math import log
 
 import numpy as np
 import pytest
 
-from monitor.core.bins import MISSING, UNSEEN
+from monitor.core.bins import MISSING, UNSEEN, Counts
+from monitor.core.data_quality import broken_features
 from monitor.core.events import Group, make_events
 from monitor.core.evidence import Bets
 from monitor.core.season import EDGES, UNITS, Nulls, season_of
@@ -26,12 +28,23 @@ from tests.seasonal_world import MONDAY_NS, SPECS, reference, rows_at
 
 SEED = 20261130
 TOLERANCE = 0.02
+MINUTE_NS = 60 * 10**9
 
 
 @pytest.fixture(scope="module")
 def profile() -> ReferenceProfile:
     print("seed", SEED)
     return reference(np.random.default_rng(SEED), 60)
+
+
+def counted(yardstick: Yardstick, inputs: np.ndarray, said: np.ndarray) -> Counts:
+    named = {
+        "x": inputs[:, :3].astype(np.float64),
+        "shop": np.array([shop.encode() for shop in inputs[:, 3]], dtype=object),
+    }
+    counts = yardstick.counter.empty()
+    assert yardstick.counter.count(named, {"label": said}, counts)
+    return counts
 
 
 def season(profile: ReferenceProfile) -> SeasonReference:
@@ -161,12 +174,7 @@ def test_every_hours_truth_is_within_its_bounds_and_they_are_no_wider_than_the_r
     yardstick = Yardstick(profile, replace(SETTINGS, tolerance=TOLERANCE))
     for hour in (3, 60, 150):
         inputs, said = rows_at(random, np.full(20_000, hour))
-        named = {
-            "x": inputs[:, :3].astype(np.float64),
-            "shop": np.array([shop.encode() for shop in inputs[:, 3]], dtype=object),
-        }
-        counts = yardstick.counter.empty()
-        assert yardstick.counter.count(named, {"label": said}, counts)
+        counts = counted(yardstick, inputs, said)
         yes, totals = yardstick.events.answers(counts)
         share = yes / totals
         assert np.all(share <= found.rise[hour] / UNITS)
@@ -250,12 +258,7 @@ def test_a_stretch_over_two_hours_is_held_against_their_bounds_by_their_rows(
     start_ns = MONDAY_NS + 4 * HOUR_NS + HOUR_NS // 3
     for place, rows in enumerate((60, 60, 20)):
         inputs, said = rows_at(random, np.full(rows, 4 + place // 2))
-        named = {
-            "x": inputs[:, :3].astype(np.float64),
-            "shop": np.array([shop.encode() for shop in inputs[:, 3]], dtype=object),
-        }
-        counts = yardstick.counter.empty()
-        assert yardstick.counter.count(named, {"label": said}, counts)
+        counts = counted(yardstick, inputs, said)
         stable.step(counts, 0, 0, 1, start_ns + place * HOUR_NS // 3)
     size = yardstick.events.size
     rises = slice(size + 1, 2 * size + 1)
@@ -286,3 +289,41 @@ def test_values_that_the_reference_never_held_have_room_by_the_hour_too() -> Non
     found, events = nulls(whole), make_events(whole, EDGES)
     unseen = int(np.flatnonzero(events.of_all & (events.place == UNSEEN))[0])
     assert np.all(found.rise[:, unseen] == UNITS)
+
+
+def test_what_is_usually_missing_at_an_hour_is_not_broken_then_and_is_at_another() -> None:
+    """A feed that rests: 18 % of the ages lack at six in the morning, 2 % at six at night."""
+    print("seed", SEED)
+    random = np.random.default_rng(SEED)
+    yardstick = Yardstick(reference(random, 1000), replace(SETTINGS, tolerance=TOLERANCE))
+    inputs, said = rows_at(random, np.full(20_000, 6))
+    counts = counted(yardstick, inputs, said)
+    profile = yardstick.profile
+
+    def at(hour: int) -> tuple[str, ...]:
+        start_ns = MONDAY_NS + hour * HOUR_NS
+        usual = yardstick.usual(start_ns, start_ns + HOUR_NS // 2)
+        return broken_features(profile, counts, TOLERANCE, usual)
+
+    (by_whole,) = broken_features(profile, counts, TOLERANCE)
+    assert by_whole.startswith("age is missing in 1")
+    assert at(6) == ()
+    assert at(18) == (by_whole,)
+    assert Yardstick(replace(profile, season=None), SETTINGS).usual(0, HOUR_NS) is None
+
+
+def test_independent_rows_are_bet_on_one_by_one_against_their_hour() -> None:
+    print("seed", SEED)
+    settings = replace(SETTINGS, independent_rows=True, block_ns=MINUTE_NS)
+    yardstick = Yardstick(reference(np.random.default_rng(SEED), 300), settings)
+
+    def evidence(of_hour: int) -> float:
+        random = np.random.default_rng(SEED)
+        stable = Stable.start("1", "d" * 64, 0, yardstick)
+        for block in range(40):
+            counts = counted(yardstick, *rows_at(random, np.full(50, of_hour)))
+            stable.step(counts, 0, 0, 1, MONDAY_NS + 19 * HOUR_NS + block * MINUTE_NS)
+        return stable.evidence(Group.FEATURES)
+
+    page = log(settings.budget_s)
+    assert evidence(19) < page < evidence(6)
