@@ -32,7 +32,7 @@ def share_errors(rows: Floats, statements: int, alpha: float = ALPHA) -> Floats:
     """`share_error` of many at once; the same shape."""
     logarithm = log(2 * max(statements, 1) / alpha)
     found: Floats = np.where(
-        rows > 0, np.minimum(np.sqrt(logarithm / (2 * np.maximum(rows, 1.0))), 1.0), 1.0
+        rows > 0, np.minimum(np.sqrt(logarithm / (2 * np.where(rows > 0, rows, 1.0))), 1.0), 1.0
     )
     return found
 
@@ -46,8 +46,9 @@ def share_bounds(
     where shares are near 0 or 1, as those of missing values are. No rows: 0 and 1.
     Source: Chernoff's bound in its relative-entropy form, inverted.
     """
-    share = np.where(rows > 0, yes / np.maximum(rows, 1.0), 0.5)
-    limit = log(2 * max(statements, 1) / alpha) / np.maximum(rows, 1.0)
+    some = np.where(rows > 0, rows, 1.0)
+    share = np.where(rows > 0, np.minimum(yes / some, 1.0), 0.5)
+    limit = log(2 * max(statements, 1) / alpha) / some
     upper = _farthest(share, limit)
     lower = 1.0 - _farthest(1.0 - share, limit)
     return np.where(rows > 0, lower, 0.0), np.where(rows > 0, upper, 1.0)

@@ -4,6 +4,8 @@ Laws:
 - an hour's bound is its own: its share, its own reference error, the tolerance. All bounds
   of all hours hold at once, so the null is known before a block begins and the e-detectors
   keep their promise;
+- rows of one visit of an hour are alike: how many independent rows they are worth follows
+  from how visits of the same hour differ, and the hour's reference error from that;
 - where an hour has so few rows that a share could be anything, nothing is bet on it there;
 - shares are drawn towards the whole's where an hour has few rows. That serves what is shown
   and how long traffic is found to be alike; no bound gets smaller by it, since how far an
@@ -17,7 +19,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from monitor.core.bins import SLOTS, UNSEEN, AnyArray, Counts, Floats, ordered_counts, slots_of
+from monitor.core.bins import (
+    MISSING,
+    SLOTS,
+    UNSEEN,
+    AnyArray,
+    Counts,
+    Floats,
+    ordered_counts,
+    slots_of,
+)
 from monitor.core.events import Events, make_events
 from monitor.core.profile import (
     RARE_MAX,
@@ -31,6 +42,7 @@ from monitor.core.profile import (
 )
 from monitor.core.reference_error import share_bounds, share_errors
 from monitor.core.season_reference import (
+    HOUR_NS,
     HOURS,
     ROWS_MAX,
     WATCHED_MAX,
@@ -42,6 +54,7 @@ from monitor.core.season_reference import (
 
 EDGES = 12  # of each feature, as the monitor has by default
 UNITS = 2**30  # of a bound, so that sums over blocks are whole and in no order
+SHARE_MIN = 0.01  # as in a warm-up: rarer answers do not say how they come together
 DRAWN_ROWS = 30  # of the whole, that an hour's share is drawn towards: about a tenth's error
 
 
@@ -68,10 +81,13 @@ def season_of(
     events = make_events(profile, EDGES)
     counts = np.zeros((len(watched), HOURS, SLOTS), dtype=np.int64)
     held, novel = np.zeros((2, HOURS, len(watched)), dtype=np.int64)
+    effective = np.ones(len(watched))
     for f, (feature, column) in enumerate(zip(watched, columns, strict=True)):
         slots = slots_of(numbers_of(column, feature), feature.starts, feature.high, feature.exact)
         flat = np.bincount(hours * SLOTS + slots, minlength=HOURS * SLOTS)
         counts[f] = flat.reshape(HOURS, SLOTS)
+        own = np.flatnonzero((events.feature == f) & ~events.of_all)
+        effective[f] = _worth(slots, times_ns, events.place[own], events.cumulative[own])
         if feature.exact:
             is_held, is_novel = _novelty(column, feature)
             held[:, f] = np.bincount(hours[is_held], minlength=HOURS)
@@ -89,7 +105,44 @@ def season_of(
         np.array(yes).astype(small).reshape(HOURS, events.size),
         held.astype(small),
         novel.astype(small),
+        effective,
     )
+
+
+def _worth(slots: Hours, times_ns: AnyArray, places: Hours, cumulative: NDArray[np.bool_]) -> float:
+    """How many independent rows a feature's row of an hour is worth, 0 to 1.
+
+    An hour that comes again is a little another one: customers, weather, what is on. So
+    rows of one visit are alike, and an hour is known by its visits, not by its rows alone.
+    By how much more shares differ between visits of an hour than those of independent rows
+    would, taken over all hours; of the questions the largest. 1 where no hour came twice.
+    """
+    visits, visit = np.unique(times_ns.astype(np.int64) // HOUR_NS, return_inverse=True)
+    flat = np.bincount(visit * SLOTS + slots, minlength=visits.size * SLOTS)
+    counts = flat.reshape(visits.size, SLOTS)
+    ordered = ordered_counts(counts)
+    below = np.cumsum(ordered, axis=1)
+    totals = ordered.sum(axis=1) + counts[:, UNSEEN]
+    hours = hours_of(visits * HOUR_NS)
+    more = max(1.0, _differing(counts[:, MISSING], counts.sum(axis=1), hours))  # faults last
+    for place, is_cumulative in zip(places.tolist(), cumulative.tolist(), strict=True):
+        yes = below[:, place] if is_cumulative else counts[:, place]
+        more = max(more, _differing(yes, totals, hours))
+    return 1.0 / more
+
+
+def _differing(yes: Counts, totals: Counts, hours: Hours) -> float:
+    """The variance of a share between visits of an hour, over that of independent rows.
+
+    yes, totals, hours: of each visit. Shares too near 0 or 1 come too seldom to say.
+    """
+    rows = np.bincount(hours, totals, HOURS)
+    share = np.bincount(hours, yes, HOURS) / np.maximum(rows, 1.0)
+    again = np.bincount(hours, totals > 0, HOURS) - 1.0
+    judged = (again > 0) & (share >= SHARE_MIN) & (share <= 1.0 - SHARE_MIN)
+    apart = totals * (yes / np.maximum(totals, 1) - share[hours]) ** 2
+    found = np.bincount(hours, apart, HOURS)[judged] / (share * (1.0 - share))[judged]
+    return float(found.sum() / again[judged].sum()) if judged.any() else 1.0
 
 
 def _novelty(
@@ -120,7 +173,8 @@ class Nulls:
                 is bet on.
     rise, fall: upper bounds on the share of yes and of no, tolerance included, in UNITS; a
                 whole one where there is no room for a bet.
-    tolerance:  (HOURS,) of a share of all rows near a half, the reference's error included.
+    tolerance:  (HOURS,) of a share of all rows near a half, the reference's error included,
+                where rows are worth as much as those of the median feature.
     """
 
     share: Floats
@@ -138,7 +192,8 @@ class Nulls:
             events.of_all, season.rows[:, None], season.values[:, events.feature]
         ).astype(np.float64)
         statements = _statements(events)
-        lower, upper = _bounds(yes, totals, events.cumulative, statements)
+        worth = season.effective[events.feature]
+        lower, upper = _bounds(yes * worth, totals * worth, events.cumulative, statements)
         lacks = _lacks(profile, season, statements)[:, events.feature]
         of_new = events.of_all & (events.place == UNSEEN) & (lacks > 0)
         upper = np.where(of_new, lacks, upper)
@@ -147,7 +202,8 @@ class Nulls:
         fall = _in_units(np.where(events.of_all, 1.0, 1.0 - lower + beyond + tolerance))
         share = (yes + DRAWN_ROWS * events.share) / (totals + DRAWN_ROWS)
         bet_on = (rise < UNITS) | (fall < UNITS)
-        of_rows = share_errors(season.rows.astype(np.float64), statements) + tolerance
+        usual = float(np.median(season.effective)) if season.effective.size else 1.0
+        of_rows = share_errors(season.rows.astype(np.float64) * usual, statements) + tolerance
         return cls(
             np.where(bet_on, share, np.nan), rise, fall, np.asarray(np.minimum(of_rows, 1.0))
         )
@@ -176,7 +232,7 @@ def _bounds(
 ) -> tuple[Floats, Floats]:
     """Lower and upper, (HOURS, v) each; of edges whatever their place, so all by one error."""
     lower, upper = share_bounds(yes, totals, statements)
-    share = yes / np.maximum(totals, 1.0)
+    share = np.where(totals > 0, yes / np.where(totals > 0, totals, 1.0), 0.0)
     error = share_errors(totals, statements)
     return (
         np.where(cumulative, np.maximum(share - error, 0.0), lower),
@@ -186,7 +242,7 @@ def _bounds(
 
 def _lacks(profile: ReferenceProfile, season: SeasonReference, statements: int) -> Floats:
     """(HOURS, f): at most so many live values are none that the reference held."""
-    held, novel = season.held.astype(np.float64), season.novel.astype(np.float64)
+    held, novel = season.held * season.effective, season.novel * season.effective
     _, upper = share_bounds(novel, held, statements)
     exact = [feature.exact for feature in (*profile.features, *profile.predictions)]
     return np.where(exact, upper, 0.0)

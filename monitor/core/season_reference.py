@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from monitor.core.bins import BINS, QUALITY_SLOTS, AnyArray, Counts
+from monitor.core.bins import BINS, QUALITY_SLOTS, AnyArray, Counts, Floats
 
 HOURS = 168
 HOUR_NS = 3600 * 10**9
@@ -47,6 +47,7 @@ class SeasonReference:
     rows:   (HOURS,); values: (HOURS, f) rows with a value, known or not.
     yes:    (HOURS, v).
     held, novel: (HOURS, f) as `FeatureProfile` has them of the whole.
+    effective: (f,) how many independent rows one of an hour is worth, 0 to 1.
     """
 
     asked: tuple[tuple[int, ...], ...]
@@ -55,6 +56,7 @@ class SeasonReference:
     yes: Small
     held: Small
     novel: Small
+    effective: Floats
 
     def to_tree(self) -> dict[str, Any]:
         return {
@@ -64,6 +66,7 @@ class SeasonReference:
             "yes": self.yes.tolist(),
             "held": self.held.tolist(),
             "novel": self.novel.tolist(),
+            "effective": self.effective.tolist(),
         }
 
     @classmethod
@@ -84,7 +87,9 @@ class SeasonReference:
             "held": (HOURS, features),
             "novel": (HOURS, features),
         }
-        found = cls(asked, **{name: _small(tree[name], shape) for name, shape in shapes.items()})
+        effective = np.array(tree["effective"], dtype=np.float64).reshape(features)
+        counts = {name: _small(tree[name], shape) for name, shape in shapes.items()}
+        found = cls(asked, effective=effective, **counts)
         sound = (
             np.all(found.values <= found.rows[:, None])
             and np.all(found.novel <= found.held)
@@ -93,6 +98,8 @@ class SeasonReference:
         )
         if not sound:
             raise ValueError("season: more answers than rows")
+        if not np.all((effective >= 0) & (effective <= 1)):
+            raise ValueError("season: a row is worth 0 to 1 rows")
         return found
 
 

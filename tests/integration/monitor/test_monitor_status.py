@@ -121,6 +121,7 @@ def test_a_version_that_is_judged_by_the_hour_of_the_week_shows_its_tolerance() 
     season = document["stable"]["reference"]["season"]
     assert season["hours"] == 168
     assert season["rows_least"] < 300 < season["rows_most"]
+    assert 0.5 < season["row_worth"] <= 1.0
     assert 0.02 < season["tolerance_least"] < season["tolerance_most"] < 0.3
     (line,) = [line for line in model_lines(document) if "reference" in line]
     assert "pushed, 50,400 rows; by hour of the week: 168 of 168 hours" in line

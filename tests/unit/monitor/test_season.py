@@ -7,6 +7,7 @@ from math import log
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 from monitor.core.bins import MISSING, UNSEEN, Counts
 from monitor.core.data_quality import broken_features
@@ -140,6 +141,8 @@ def broken(profile: ReferenceProfile, part: str) -> bytes:
             found["yes"][5][0] = found["rows"][5] + 1
         case "large":
             found["rows"][0] = 2**40
+        case "worth":
+            found["effective"][1] = 1.5
         case "novel":
             found["novel"][0][2] = found["held"][0][2] + 1
         case _:
@@ -148,7 +151,8 @@ def broken(profile: ReferenceProfile, part: str) -> bytes:
 
 
 @pytest.mark.parametrize(
-    "part", ["place", "features", "shape", "sign", "more", "large", "novel", "rows", "asked"]
+    "part",
+    ["place", "features", "shape", "sign", "more", "large", "novel", "worth", "rows", "asked"],
 )
 def test_a_damaged_season_is_refused(profile: ReferenceProfile, part: str) -> None:
     with pytest.raises(ProfileError):
@@ -327,3 +331,66 @@ def test_independent_rows_are_bet_on_one_by_one_against_their_hour() -> None:
 
     page = log(settings.budget_s)
     assert evidence(19) < page < evidence(6)
+
+
+WEEKS, OF_A_VISIT = 10, 60
+
+
+def visited(random: np.random.Generator, alike: float) -> ReferenceProfile:
+    """Each hour of some weeks; alike: the deviation of what rows of one visit share."""
+    visits = np.arange(WEEKS * HOURS)
+    mood = alike * random.normal(size=visits.size)
+    times_ns = MONDAY_NS + np.repeat(visits, OF_A_VISIT) * HOUR_NS
+    noise = np.sqrt(1.0 - alike**2) * random.normal(size=times_ns.size)
+    of_hour = np.sin(np.repeat(visits, OF_A_VISIT) % 24)
+    values = np.repeat(mood, OF_A_VISIT) + noise + of_hour
+    specs = [FeatureSpec("x", kind="continuous", datatype="FP64")]
+    return build_profile(values[:, None], specs, times_ns=times_ns)
+
+
+def beyond(profile: ReferenceProfile) -> float:
+    """The largest distance of an hour's share from the truth, over its bound."""
+    found, events = nulls(profile), make_events(profile, EDGES)
+    rest = season(profile)
+    edges = np.append(profile.features[0].starts, np.inf)
+    ratio = 0.0
+    for v in np.flatnonzero(~events.of_all):
+        truth = norm.cdf(edges[events.place[v]] - np.sin(np.arange(HOURS) % 24))
+        share = rest.yes[:, v] / rest.rows
+        room = (found.rise[:, v] < UNITS) & (found.fall[:, v] < UNITS)
+        above = found.rise[room, v] / UNITS - TOLERANCE - share[room]
+        below = found.fall[room, v] / UNITS - TOLERANCE - (1.0 - share[room])
+        apart = (truth - share)[room]
+        ratio = max(ratio, *(apart / above), *(-apart / below), 0.0)
+    return ratio
+
+
+def test_rows_are_worth_as_little_as_visits_of_an_hour_differ() -> None:
+    """Independent rows are worth themselves; of 60 that share a third of their variance
+    about one in 20 is left, 1 / (1 + 59 times what two of them have in common)."""
+    print("seed", SEED)
+    random = np.random.default_rng(SEED)
+    assert season(visited(random, 0.0)).effective[0] > 0.9
+    alike = visited(random, np.sqrt(1 / 3))
+    assert 0.03 < season(alike).effective[0] < 0.12
+    assert beyond(alike) < 1.0
+    as_independent = replace(season(alike), effective=np.ones(1))
+    assert beyond(replace(alike, season=as_independent)) > 1.0
+
+
+def test_a_feed_that_fails_for_hours_makes_rows_worth_less() -> None:
+    print("seed", SEED)
+    random = np.random.default_rng(SEED)
+    visits = np.repeat(np.arange(WEEKS * HOURS), OF_A_VISIT)
+    values = random.normal(size=visits.size)
+    values[np.isin(visits, random.choice(WEEKS * HOURS, WEEKS * HOURS // 20))] = np.nan
+    times_ns = MONDAY_NS + visits * HOUR_NS
+    found = season(build_profile(values[:, None], [FeatureSpec("x")], times_ns=times_ns))
+    assert found.effective[0] < 0.05
+
+
+def test_where_no_hour_came_twice_rows_are_taken_as_they_are() -> None:
+    rows = np.random.default_rng(SEED).normal(size=(HOURS * 5, 1))
+    times_ns = MONDAY_NS + np.repeat(np.arange(HOURS), 5) * HOUR_NS
+    found = season(build_profile(rows, [FeatureSpec("x")], times_ns=times_ns))
+    assert found.effective.tolist() == [1.0]
