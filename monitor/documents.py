@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from math import exp, isfinite, log
 from typing import Any
 
+import numpy as np
+
 from monitor.core.bins import BINS, SLOTS
 from monitor.core.budget import budget_text
 from monitor.core.effects import Effect, effects, moved_names
@@ -256,6 +258,7 @@ def reference_document(state: ModelState, stable: Stable) -> Document:
     return {
         "from": "warm-up" if learned else "pushed" if stable.yardstick.known else None,
         "rows": stable.yardstick.profile.rows,
+        "season": season_document(stable),
         "warm_up": None
         if learned is None
         else {"start_ns": learned.from_ns, "end_ns": learned.to_ns},
@@ -270,6 +273,26 @@ def reference_document(state: ModelState, stable: Stable) -> Document:
             "s_needed": progress.span_ns / 1e9,
             "left_out": list(progress.left_out),
         },
+    }
+
+
+def season_document(stable: Stable) -> Document | None:
+    """Of a version that is judged by the hour of the week.
+
+    hours: that hold rows. row_worth: independent rows that one is worth, of the median
+    feature. tolerance_least, _most: in the hour with the most rows and in that
+    with the fewest, what a share may be from the reference's, whose error is in it.
+    """
+    season, nulls = stable.yardstick.profile.season, stable.yardstick.hours
+    if season is None or nulls is None:
+        return None
+    return {
+        "hours": int((season.rows > 0).sum()),
+        "rows_least": int(season.rows.min()),
+        "rows_most": int(season.rows.max()),
+        "row_worth": float(np.median(season.effective)) if season.effective.size else 1.0,
+        "tolerance_least": float(nulls.tolerance.min()),
+        "tolerance_most": float(nulls.tolerance.max()),
     }
 
 

@@ -12,8 +12,10 @@ from monitor.core.profile import (
     ReferenceProfile,
 )
 from monitor.core.profile_fit import build_profile
+from monitor.core.season_reference import HOURS, hours_of
 
 __all__ = [
+    "HOURS",
     "REFERENCE_ROWS",
     "FeatureKind",
     "FeatureProfile",
@@ -24,4 +26,5 @@ __all__ = [
     "ProfileError",
     "ReferenceProfile",
     "build_profile",
+    "hours_of",
 ]

@@ -20,7 +20,7 @@ from monitor.core.profile import ProfileError, ReferenceProfile
 from monitor.store import Store
 from registry_client import FileRole, NotFound, RegistryError, Source, read_file
 
-KEPT = 64  # parsed profiles; 256 bins of 100 features take about 0.5 MB
+KEPT = 64  # parsed profiles; 256 bins of 100 features take about 0.5 MB, their hours 1.3 MB
 PATIENCE_S = 10.0  # how long an unreachable registry holds the statistics up
 RETRY_S = 0.5
 ASK_AGAIN_S = 15.0  # after that while; a call may take as long as the source's own timeout

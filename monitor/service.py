@@ -44,6 +44,7 @@ def core_settings(settings: MonitorSettings) -> CoreSettings:
         window_blocks=settings.window_blocks,
         verify_ns=_ns(settings.verify_s),
         recent_change_ns=_ns(settings.recent_change_s),
+        seasonal=settings.seasonal,
         multivariate_rows=settings.multivariate_rows,
         warm_up=warm_up(settings),
         quantile_level=settings.quantile_level,

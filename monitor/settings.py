@@ -44,6 +44,8 @@ class MonitorSettings:
     # What a version is judged by: the reference that was pushed with it, its own first
     # traffic (warm-up), or auto: the pushed one, and where there is none, its first traffic.
     reference: Literal["auto", "pushed", "warm-up"] = "auto"
+    # By the hour of the week, where the pushed reference knows when its rows were.
+    seasonal: bool = True
     warm_up_rows: int = 20_000  # at least so many
     warm_up_s: float = 30 * 3600.0  # and over so long: a day, and a fifth before it for the bins
     warm_up_skip_s: float = 60.0  # of a version's first traffic, which is no example of it

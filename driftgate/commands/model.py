@@ -81,6 +81,12 @@ def _register_push(verbs: Any) -> None:
         "together (2000; 0: none, only histograms)",
     )
     push.add_argument("--label", default="label", help="the reference's label column")
+    push.add_argument(
+        "--time",
+        metavar="COLUMN",
+        help="when each row of the reference was: timestamps, ISO 8601 or Unix time, UTC unless "
+        "they name a zone; the monitor then judges each hour of the week by itself",
+    )
     push.add_argument("--golden", type=Path, metavar="DATA.npz", help="input:NAME and output:NAME")
     push.add_argument("--lineage", nargs="+", action="extend", default=[], metavar="KEY=VALUE")
     push.add_argument("--alias", help="point this alias at the new version")
@@ -133,6 +139,8 @@ def run_push(args: argparse.Namespace) -> int:
         check_version(args.version)
     if args.reference_rows is not None and args.reference_rows < 0:
         raise CliError(f"--reference-rows {args.reference_rows} is no number of rows")
+    if args.time is not None and args.reference is None:
+        raise CliError("--time needs --reference", code=Exit.USAGE)
     lineage, serving = _lineage(args.lineage), _serving(args)
     registry = _embedded(load_config(args))
     started_ns = time.monotonic_ns()
@@ -142,6 +150,7 @@ def run_push(args: argparse.Namespace) -> int:
         reference=args.reference,
         golden=args.golden,
         label=args.label,
+        time=args.time,
         continuous=args.continuous,
         sample_rows=args.reference_rows,
         max_batch_size=args.max_batch_size,

@@ -66,4 +66,15 @@ def _reference(reference: dict[str, Any]) -> str:
     if reference["from"] is None:
         return "none"
     whose = "the version's first traffic" if reference["from"] == "warm-up" else "pushed"
-    return f"{whose}, {reference['rows']:,} rows"
+    return f"{whose}, {reference['rows']:,} rows{_season(reference['season'])}"
+
+
+def _season(season: dict[str, Any] | None) -> str:
+    if season is None:
+        return ""
+    least, most = season["tolerance_least"], season["tolerance_most"]
+    return (
+        f"; by hour of the week: {season['hours']} of 168 hours, "
+        f"{season['rows_least']:,} to {season['rows_most']:,} rows, "
+        f"tolerance {least:.3f} to {most:.3f}"
+    )

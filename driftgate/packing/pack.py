@@ -11,6 +11,7 @@ from driftgate.packing.golden import make_golden, read_golden
 from driftgate.packing.graph import load_graph
 from driftgate.packing.profile import fit_profile
 from driftgate.packing.reference import LABEL, Reference, predict, read_reference
+from driftgate.packing.times import note_on
 from registry_client import Feature, FileRole, TensorSpec
 from registry_client.core.names import check_file_name
 
@@ -37,18 +38,20 @@ def pack_model(
     reference: Path | Reference | None = None,
     golden: Path | None = None,
     label: str = LABEL,
+    time: str | None = None,
     continuous: bool = False,
     sample_rows: int | None = None,
     max_batch_size: int | None = None,
 ) -> Pack:
     """Read a model's signature, and make or check its golden samples and its profile.
 
+    time: the reference's column of times, to judge each hour of the week by itself.
     Raises: CliError, RegistryError. Nothing is written.
     """
     locations = name_external(model, external)
     graph = load_graph(model, locations)
     if reference is not None and not isinstance(reference, Reference):
-        reference = read_reference(reference, graph.inputs, label)
+        reference = read_reference(reference, graph.inputs, label, time)
     rows = reference.inputs if reference else None
     files: dict[str, tuple[FileRole, Path | bytes]] = {MODEL_FILE: (FileRole.MODEL, model)}
     files |= {name: (FileRole.EXTERNAL, path) for name, path in locations.items()}
@@ -70,6 +73,8 @@ def pack_model(
             sample_rows=sample_rows,
         )
         files[REFERENCE_FILE] = (FileRole.REFERENCE, profile)
+        if reference.times_ns is not None and (note := note_on(reference.times_ns)):
+            notes.append(note)
     else:
         notes.append("no reference: the monitor makes one of the version's first traffic")
     return Pack(files, graph.inputs, graph.outputs, features, tuple(notes))

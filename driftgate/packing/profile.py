@@ -49,6 +49,7 @@ def fit_profile(
             prediction=answer,
             continuous=continuous,
             sample_rows=REFERENCE_ROWS if sample_rows is None else sample_rows,
+            times_ns=reference.times_ns,
         )
     except ProfileError as exc:
         raise CliError("the reference cannot be profiled", str(exc)) from exc

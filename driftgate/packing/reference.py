@@ -1,12 +1,13 @@
 """The reference: rows of the data that a model is meant for, from a file.
 
 Formats: .npz (arrays named after the inputs), .parquet and .csv (a column per
-feature, or per input). One array or column may hold the labels.
+feature, or per input). One array or column may hold the labels, and
+one the times.
 """
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy.typing as npt
 
 from driftgate.errors import CliError
 from driftgate.packing.graph import NUMPY_TYPES, Arrays, Graph, first_line
+from driftgate.packing.times import read_times
 from registry_client import TensorSpec
 
 LABEL = "label"
@@ -28,19 +30,26 @@ class Reference:
     inputs:  input name -> array (n, ...) of the input's datatype.
     columns: names of the features of the one matrix input, () if the file has none.
     labels:  (n,), or None.
+    times_ns: (n,) Unix time of each row, or None.
     """
 
     inputs: Arrays
     columns: tuple[str, ...] = ()
     labels: npt.NDArray[Any] | None = None
+    times_ns: npt.NDArray[np.int64] | None = None
 
     @property
     def rows(self) -> int:
         return len(next(iter(self.inputs.values())))
 
 
-def read_reference(path: Path, specs: tuple[TensorSpec, ...], label: str = LABEL) -> Reference:
-    """Read a file against a model's inputs. Raises: CliError naming expected and got."""
+def read_reference(
+    path: Path, specs: tuple[TensorSpec, ...], label: str = LABEL, time: str | None = None
+) -> Reference:
+    """Read a file against a model's inputs. Raises: CliError naming expected and got.
+
+    time: the column that says when each row was; it is no feature.
+    """
     readers = {".npz": _read_npz, ".parquet": _read_parquet, ".csv": _read_csv}
     reader = readers.get(path.suffix.lower())
     if reader is None:
@@ -52,10 +61,15 @@ def read_reference(path: Path, specs: tuple[TensorSpec, ...], label: str = LABEL
     except Exception as exc:  # three libraries, each with errors of its own
         raise CliError(f"reference {path} cannot be read", first_line(exc)) from exc
     labels = None if label in {spec.name for spec in specs} else table.pop(label, None)
-    reference = _arrange(path, table, specs, labels)
+    times_ns = None if time is None else read_times(path, time)
+    if time is not None and time not in {spec.name for spec in specs}:
+        del table[time]
+    reference = replace(_arrange(path, table, specs, labels), times_ns=times_ns)
     sizes = {len(array) for array in reference.inputs.values()}
     if labels is not None:
         sizes.add(len(labels))
+    if times_ns is not None:
+        sizes.add(len(times_ns))
     if len(sizes) != 1 or 0 in sizes:
         raise CliError(
             f"reference {path} has no rows, or not the same number everywhere",

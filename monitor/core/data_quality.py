@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from monitor.core.bins import ABOVE, BELOW, MISSING, NONFINITE, UNSEEN, Counts
+from monitor.core.bins import ABOVE, BELOW, MISSING, NONFINITE, UNSEEN, Counts, Floats
 from monitor.core.profile import FeatureProfile, ReferenceProfile
 from monitor.core.reference_error import share_error, unseen_bound
 from monitor.core.unit_change import unit_change
@@ -22,12 +22,19 @@ BEYOND_SHARE = 0.9  # inputs drift out of a range row by row; broken ones are ou
 NAMED_MAX = 3  # of what is broken, in a sentence
 
 
-def broken_features(profile: ReferenceProfile, live: Counts, tolerance: float) -> tuple[str, ...]:
-    """What is wrong with which feature, in words; live: (f + p, SLOTS)."""
+def broken_features(
+    profile: ReferenceProfile, live: Counts, tolerance: float, usual: Floats | None = None
+) -> tuple[str, ...]:
+    """What is wrong with which feature, in words; live: (f + p, SLOTS).
+
+    usual: (f + p, 3) up to which shares of values that are missing, not finite or unknown are
+           usual, tolerance included; None: as the whole reference says.
+    """
     statements = max(len(profile.features) * len(NAMES), 1)
     found: list[str] = []
-    for feature, counts in zip(profile.features, live, strict=False):
-        found += _bad_values(feature, counts, tolerance, statements)
+    for f, (feature, counts) in enumerate(zip(profile.features, live, strict=False)):
+        limits = _limits(feature, tolerance, statements) if usual is None else usual[f].tolist()
+        found += _bad_values(feature, counts, limits, statements)
         if int(counts.sum()) >= ROWS_MIN and int(feature.counts.sum()):
             found += _bad_places(feature, counts, tolerance, statements)
     return tuple(found)
@@ -63,22 +70,29 @@ def _bad_places(
     return [f"{feature.name} is stuck at one value"] if is_stuck else []
 
 
+def _limits(feature: FeatureProfile, tolerance: float, statements: int) -> list[float]:
+    """Of the values in NAMES, the largest shares that the reference lets expect."""
+    reference, worth = int(feature.counts.sum()), feature.effective
+    if reference == 0:
+        return [1.0] * len(NAMES)
+    error = share_error(int(reference * worth), statements)
+    found = [int(feature.counts[slot]) / reference + error for slot in NAMES]
+    if feature.exact:
+        new_ones = unseen_bound(feature.novel * worth, feature.held * worth, statements)
+        found[list(NAMES).index(UNSEEN)] = new_ones
+    return [usual + tolerance for usual in found]
+
+
 def _bad_values(
-    feature: FeatureProfile, counts: Counts, tolerance: float, statements: int
+    feature: FeatureProfile, counts: Counts, limits: Sequence[float], statements: int
 ) -> list[str]:
-    rows, reference = int(counts.sum()), int(feature.counts.sum())
-    if rows == 0 or reference == 0:
+    rows = int(counts.sum())
+    if rows == 0:
         return []
-    chance = share_error(rows, statements)
-    error = share_error(int(reference * feature.effective), statements)
-    found = []
-    for slot, name in NAMES.items():
+    chance, found = share_error(rows, statements), []
+    for (slot, name), limit in zip(NAMES.items(), limits, strict=True):
         share = int(counts[slot]) / rows
-        usual = int(feature.counts[slot]) / reference + error
-        if slot == UNSEEN and feature.exact:
-            worth = feature.effective
-            usual = unseen_bound(feature.novel * worth, feature.held * worth, statements)
-        if share > usual + tolerance + chance:
+        if share > limit + chance:
             found.append(f"{feature.name} is {name} in {share:.0%} of the rows")
     return found
 

@@ -61,13 +61,16 @@ class Events:
 
 
 def make_events(profile: ReferenceProfile, coarse_edges: int) -> Events:
-    """The questions for a profile; reference errors hold for all of them at once."""
+    """The questions for a profile; reference errors hold for all of them at once.
+
+    coarse_edges: of each feature, unless the profile has a season: then those of that.
+    """
     features = (*profile.features, *profile.predictions)
     rows: list[tuple[int, int, bool, bool, int]] = []
     statements = 0
     for f, feature in enumerate(features):
         group = Group.FEATURES if f < len(profile.features) else Group.PREDICTIONS
-        own = _questions(feature, coarse_edges)
+        own = _asked(profile, f) if profile.season else _questions(feature, coarse_edges)
         rows += [(f, place, cumulative, False, int(group)) for place, cumulative in own]
         rows += [(f, slot, False, True, int(Group.QUALITY)) for slot in QUALITY_SLOTS]
         statements += _families(own) + len(QUALITY_SLOTS)
@@ -92,6 +95,14 @@ def _families(questions: list[tuple[int, bool]]) -> int:
     """All cumulative questions of a feature are one family; each other one is its own."""
     cumulative = any(is_cumulative for _, is_cumulative in questions)
     return sum(not is_cumulative for _, is_cumulative in questions) + int(cumulative)
+
+
+def _asked(profile: ReferenceProfile, f: int) -> list[tuple[int, bool]]:
+    """By the hours of its season."""
+    assert profile.season is not None
+    feature = (*profile.features, *profile.predictions)[f]
+    is_cumulative = feature.kind is not FeatureKind.CATEGORICAL
+    return [(place, is_cumulative) for place in profile.season.asked[f]]
 
 
 def _questions(feature: FeatureProfile, coarse_edges: int) -> list[tuple[int, bool]]:

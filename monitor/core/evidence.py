@@ -12,7 +12,7 @@ Source: Shin, Ramdas and Rinaldo, "E-detectors" (Shiryaev-Roberts form), with
 time instead of a count of blocks.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import log
 
 import numpy as np
@@ -54,6 +54,20 @@ class Bets:
     def start(self) -> Floats:
         """No evidence: (d,) seconds. The cap bounds them, so they need no logarithm."""
         return np.zeros(self.size)
+
+    def against(self, rise: Floats, fall: Floats) -> "Bets":
+        """The same detectors for another null, which is known before what they bet on.
+
+        rise, fall: (v,) upper bounds on the mean, and on what is left of it to 1; from 1 on,
+                    and where they are NaN, nothing is bet.
+        """
+        bound = np.where(self.rising, rise[self.event], fall[self.event])
+        room = bound < 1.0
+        bound = np.where(room, bound, 1.0)
+        share = self.stake * self.bound  # of the largest lawful stake
+        stake = np.where(room, share / bound, 0.0)
+        idle, slope = _line(self.rising, bound, stake)
+        return replace(self, bound=bound, stake=stake, idle=idle, slope=slope)
 
     def gains(self, means: Floats) -> Floats:
         """log L per detector; a NaN mean (nothing seen) gives 0."""
@@ -112,6 +126,35 @@ def share_bets(
     bounds = events.share[chosen] + events.error[chosen] + tolerance
     falls = 1.0 - events.share[chosen] + events.error[chosen] + tolerance + events.unseen[chosen]
     falls = np.where(events.of_all[chosen], 1.0, falls)
+    return _two_sided(events, chosen, bounds, falls, weight, budget_s)
+
+
+def season_bets(
+    events: Events,
+    members: NDArray[np.bool_],
+    least: tuple[Floats, Floats],
+    weight: float,
+    budget_s: float,
+) -> Bets:
+    """As `share_bets`, to be put `against` the null of each hour.
+
+    least: (v,) the smallest bound of all hours on a rise and on a fall. A direction that
+           no hour leaves room for has no detector.
+    """
+    chosen = np.flatnonzero(members)
+    rise, fall = least
+    return _two_sided(events, chosen, rise[chosen], fall[chosen], weight, budget_s)
+
+
+def _two_sided(
+    events: Events,
+    chosen: NDArray[np.int64],
+    bounds: Floats,
+    falls: Floats,
+    weight: float,
+    budget_s: float,
+) -> Bets:
+    """Detectors of a rise, then of a fall, of the chosen questions."""
     event = np.concatenate([chosen, chosen])
     rising = np.repeat([True, False], chosen.size)
     bound = np.concatenate([bounds, falls])
@@ -160,6 +203,7 @@ def _spread(
     log_cap = np.log(2.0 * budget_s) - log_weights - np.log(weight)
     up, base = np.repeat(rising, repeat), np.repeat(bound, repeat)
     stake = np.repeat(largest_stake, repeat) * np.tile(stakes, event.size)
+    idle, slope = _line(up, base, stake)
     return Bets(
         np.repeat(event, repeat),
         up,
@@ -167,6 +211,12 @@ def _spread(
         stake,
         np.exp(log_weights),
         np.exp(np.minimum(log_cap, LOG_CAP_MAX)),
-        1.0 - stake * base + np.where(up, 0.0, stake),
-        np.where(up, stake, -stake),
+        idle,
+        slope,
     )
+
+
+def _line(rising: NDArray[np.bool_], bound: Floats, stake: Floats) -> tuple[Floats, Floats]:
+    """Of L: what it is at a mean of 0, and what it gains up to 1."""
+    idle: Floats = 1.0 - stake * bound + np.where(rising, 0.0, stake)
+    return idle, np.where(rising, stake, -stake)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from monitor.core.bins import Counts
+from monitor.core.bins import Counts, Floats
 from monitor.core.data_quality import ROWS_MIN, broken_features
 from monitor.core.profile import ReferenceProfile
 from monitor.core.tree import Tree
@@ -44,16 +44,18 @@ class Mending:
         tolerance: float,
         rows_min: int,
         now_ns: int,
+        usual: Floats | None = None,
     ) -> bool:
         """Take account of a block's counts, of data that was broken; whether it is sound now.
 
+        usual: see `broken_features`.
         It takes as many rows as are needed to see that nothing is broken.
         """
         self._since = latest if not self._since.size else self._since + latest
         rows = int(self._since[0].sum()) if len(self._since) else 0
         if rows < max(rows_min, ROWS_MIN):
             return False
-        if broken_features(profile, self._since, tolerance):
+        if broken_features(profile, self._since, tolerance, usual):
             self._since = _no_counts()
             return False
         self.end(now_ns)

@@ -17,7 +17,7 @@ from math import log
 
 import numpy as np
 
-from monitor.core.bins import Counts
+from monitor.core.bins import Counts, Floats
 from monitor.core.block import (
     CANDIDATE,
     NO_LOSS,
@@ -298,7 +298,8 @@ class ModelState:
         stable.rows += sum(r.rows for arm, r in block.arms.items() if self._is_stable(arm))
         stable.labelled += losses.stable.rows
         stable.loss_units += losses.stable.units
-        stable.step(counts[0], losses.stable.units, losses.stable.rows, elapsed)
+        start_ns = self._start_ns(block)
+        stable.step(counts[0], losses.stable.units, losses.stable.rows, elapsed, start_ns)
         return counts[0]
 
     def _fold_rollout(
@@ -406,9 +407,18 @@ class ModelState:
         if self.stable is None:
             return ()
         profile, tolerance = self.stable.yardstick.profile, self.settings.tolerance
-        recent = () if latest is None else broken_features(profile, latest, tolerance)
-        window = broken_features(profile, self.stable.window.live, tolerance)
+        usual = self._usual(self.stable)
+        recent = () if latest is None else broken_features(profile, latest, tolerance, usual)
+        window = broken_features(profile, self.stable.window.live, tolerance, usual)
         return tuple(dict.fromkeys((*recent, *window)))
+
+    def _usual(self, stable: Stable) -> Floats | None:
+        """Of values that may be absent: by the hours of the live windows, if those are known."""
+        if self.last_index is None:
+            return None
+        window, block_ns = self.settings.window_blocks, self.settings.block_ns
+        first = max(self.last_index // window - 1, 0) * window
+        return stable.yardstick.usual(first * block_ns, (self.last_index + 1) * block_ns)
 
     def _rollout_evidence(self) -> RolloutEvidence | None:
         rollout = self.rollout
@@ -474,7 +484,8 @@ class ModelState:
         if summary.raised or evidence.misfits:
             return  # what is raised is shown with its evidence
         profile = stable.yardstick.profile
-        if mending.is_mended(latest, profile, settings.tolerance, settings.rows_min, end_ns):
+        usual, rows_min = self._usual(stable), settings.rows_min
+        if mending.is_mended(latest, profile, settings.tolerance, rows_min, end_ns, usual):
             self.stable, self.rollout = stable.judged_by(stable.yardstick, end_ns), None
 
     def _stand(self, kind: Kind, key: str, start_ns: int) -> bool:

@@ -29,6 +29,7 @@ from monitor.core.bins import (
 )
 from monitor.core.mixing import mixed
 from monitor.core.multivariate.reference_rows import ReferenceRows
+from monitor.core.season_reference import SeasonReference
 from monitor.core.segment_reference import SegmentReference
 
 FORMAT = "driftgate.reference.v1"
@@ -144,7 +145,7 @@ Multiplicities = tuple[tuple[int, int], ...]
 class ReferenceProfile:
     """One version's reference: inputs, predictions, loss.
 
-    samples:        rows of the inputs; segments: what was answered where.
+    samples:        rows of the inputs; segments: what was answered where; season: when.
     multiplicities: of rows that are alike in all features; empty: not known.
     """
 
@@ -156,6 +157,7 @@ class ReferenceProfile:
     samples: tuple[ReferenceRows, ...] = ()
     segments: SegmentReference | None = None
     multiplicities: Multiplicities = ()
+    season: SeasonReference | None = None
 
     @property
     def loss_scale(self) -> float | None:
@@ -256,14 +258,14 @@ def _fit_text(spec: FeatureSpec, values: AnyArray) -> FeatureProfile:
         if value is not None:
             halves[half][text_of(value)] += 1
     known, held = halves
-    ranked = _ranked(known + held)
-    categories = tuple(ranked[:CATEGORIES_MAX])
+    names = ranked(known + held)
+    categories = tuple(names[:CATEGORIES_MAX])
     # If some must be forgotten, then by the known half alone: what that half kept
     # is kept, so the held out half is a fair sample of what is not.
-    kept = _ranked(known)[:RARE_MAX]
-    rare = tuple(dict.fromkeys([*kept, *ranked]))
+    kept = ranked(known)[:RARE_MAX]
+    rare = tuple(dict.fromkeys([*kept, *names]))
     rare = tuple(name for name in rare if name not in set(categories))[:RARE_MAX]
-    distinct = len(ranked) if len(ranked) > len(categories) + len(rare) else 0
+    distinct = len(names) if len(names) > len(categories) + len(rare) else 0
     novel = sum(count for name, count in held.items() if name not in set(kept))
     if rare:
         categories = (*categories, "other")
@@ -288,7 +290,8 @@ def _fit_text(spec: FeatureSpec, values: AnyArray) -> FeatureProfile:
     return replace(empty, counts=count_slots(column, starts, high, exact=True))
 
 
-def _ranked(shares: Counter[str]) -> list[str]:
+def ranked(shares: Counter[str]) -> list[str]:
+    """The commonest first; of equals by name."""
     return sorted(shares, key=lambda name: (-shares[name], name))
 
 
@@ -299,6 +302,13 @@ def encode_text(values: AnyArray, codes: Mapping[str, float]) -> Floats:
         float("nan") if value is None else codes.get(text_of(value), unseen) for value in values
     ]
     return np.array(coded, dtype=np.float64)
+
+
+def numbers_of(column: AnyArray, feature: FeatureProfile) -> Floats:
+    """A column's values as the feature's bins take them; text as its code."""
+    if feature.is_text:
+        return encode_text(column, feature.codes())
+    return as_column(column, feature.datatype)
 
 
 def _to_tree(profile: ReferenceProfile) -> dict[str, Any]:
@@ -328,6 +338,7 @@ def _to_tree(profile: ReferenceProfile) -> dict[str, Any]:
             if profile.multiplicities
             else {}
         ),
+        **({"season": profile.season.to_tree()} if profile.season else {}),
     }
 
 
@@ -358,10 +369,11 @@ def _from_tree(tree: Any) -> ReferenceProfile:
     rows = int(tree["rows"])
     if not 0 <= rows <= COUNT_MAX:
         raise ProfileError(f"rows is {rows}, expected 0 to 2^53")
+    features, predictions = _features_from(tree["features"]), _features_from(tree["predictions"])
     return ReferenceProfile(
         rows=rows,
-        features=_features_from(tree["features"]),
-        predictions=_features_from(tree["predictions"]),
+        features=features,
+        predictions=predictions,
         prediction=prediction
         and PredictionSpec(
             PredictionKind(prediction["kind"]),
@@ -374,6 +386,11 @@ def _from_tree(tree: Any) -> ReferenceProfile:
         if "segments" in tree
         else None,
         multiplicities=_multiplicities_from(tree.get("multiplicities", []), rows),
+        season=SeasonReference.from_tree(
+            tree["season"], [_last_place(feature) for feature in (*features, *predictions)]
+        )
+        if "season" in tree
+        else None,
     )
 
 
@@ -383,6 +400,11 @@ def _multiplicities_from(items: Any, rows: int) -> Multiplicities:
     if found and not (sound and sum(times * kinds for times, kinds in found) == rows):
         raise ProfileError(f"multiplicities of rows are positive and make {rows} rows")
     return found
+
+
+def _last_place(feature: FeatureProfile) -> int:
+    """Of what can be asked: a category, else an edge, one more than there are bins."""
+    return feature.starts.size - (feature.kind is FeatureKind.CATEGORICAL)
 
 
 def _loss_from(tree: Mapping[str, Any]) -> LossReference:

@@ -37,6 +37,7 @@ from monitor.core.profile import (
     fit_feature,
 )
 from monitor.core.repeated_rows import multiplicities_of
+from monitor.core.season import season_of
 from monitor.core.segment_reference import SegmentReference
 from monitor.core.segments import segments_of_reference
 
@@ -50,6 +51,7 @@ def build_profile(
     prediction: PredictionSpec | None = None,
     continuous: bool = False,
     sample_rows: int = REFERENCE_ROWS,
+    times_ns: AnyArray | None = None,
 ) -> ReferenceProfile:
     """Fit every feature once on n reference rows.
 
@@ -60,6 +62,7 @@ def build_profile(
     prediction:  where the answer stands among the outputs; None: by its shape.
     continuous:  numeric features that declare no kind are continuous.
     sample_rows: at most so many of the rows are kept, for what features do together; 0: none.
+    times_ns:    (n,) when each row was, Unix time: to judge each hour of the week by itself.
     Raises:      ProfileError when shapes disagree or there is no row.
     """
     if inputs.ndim != 2 or inputs.shape[0] == 0:
@@ -75,7 +78,7 @@ def build_profile(
     if predictions is not None:
         spec = prediction or _spec_of(predictions)
         watched = _fit_predictions(predictions, spec, len(inputs))
-    return ReferenceProfile(
+    profile = ReferenceProfile(
         len(inputs),
         fitted,
         watched,
@@ -85,6 +88,12 @@ def build_profile(
         _segments(inputs, fitted, predictions, spec, watched),
         _multiplicities(inputs, fitted),
     )
+    if times_ns is None:
+        return profile
+    columns = [_plain(inputs[:, place]) for place in range(len(fitted))]
+    if predictions is not None and spec is not None:
+        columns += prediction_values(predictions, spec)
+    return replace(profile, season=season_of(profile, columns, times_ns))
 
 
 def _multiplicities(inputs: AnyArray, features: Sequence[FeatureProfile]) -> Multiplicities:

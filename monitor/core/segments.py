@@ -29,7 +29,7 @@ from monitor.core.counter import Counter
 from monitor.core.mixing import mixed
 from monitor.core.multivariate.row_sample import row_keys
 from monitor.core.predictions import find_output, infer_spec, prediction_columns
-from monitor.core.profile import FeatureProfile, ReferenceProfile, as_column, encode_text
+from monitor.core.profile import FeatureProfile, ReferenceProfile, numbers_of
 from monitor.core.segment_reference import (
     ANSWERS,
     CELLS,
@@ -90,7 +90,7 @@ def segments_of_reference(
     rows = np.flatnonzero(mixed(np.arange(len(answers))) % np.uint64(step) == 0)
     cells = groups_of(answer, ANSWERS)[_slots(answers[rows], answer)]
     groups = [
-        groups_of(feature, VALUE_GROUPS)[_slots(_numbers(column[rows], feature), feature)]
+        groups_of(feature, VALUE_GROUPS)[_slots(numbers_of(column[rows], feature), feature)]
         for column, feature in zip(columns, features, strict=True)
     ]
     told = [_information(_counted(group, cells, GROUPS)) for group in groups]
@@ -156,12 +156,6 @@ class Segmenter:
 
 def _slots(values: Floats, feature: FeatureProfile) -> Places:
     return slots_of(values, feature.starts, feature.high, feature.exact)
-
-
-def _numbers(column: AnyArray, feature: FeatureProfile) -> Floats:
-    if feature.is_text:
-        return encode_text(column, feature.codes())
-    return as_column(column, feature.datatype)
 
 
 def _count(

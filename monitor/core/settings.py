@@ -50,6 +50,7 @@ class CoreSettings:
     recent_change_ns: int  # a stable version younger than this is under suspicion itself
     independent_rows: bool = False  # bets are on rows, not on block means
     warm_up: WarmUpSettings | None = None  # None: without a pushed reference there is none
+    seasonal: bool = True  # by the hour of the week, where the reference knows its rows' times
     multivariate_rows: int = 0  # of a live window, compared as rows; 0: none are kept
     silence_ns: int = 60 * 10**9  # on Kafka: who is silent for so long holds nothing back
     quantile_level: float = 0.0  # of numbers' quantile loss; 0: it is not measured

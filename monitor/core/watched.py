@@ -8,23 +8,24 @@ Laws:
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from monitor.core.bins import MISSING, NONFINITE, Counts, Floats
+from monitor.core.bins import MISSING, NONFINITE, QUALITY_SLOTS, Counts, Floats
 from monitor.core.block import Part
 from monitor.core.correlation import BlockMeans, Span
 from monitor.core.counter import Counter
 from monitor.core.distinct_values import LiveDistinct
 from monitor.core.events import Events, Group, correlation_series, make_events
-from monitor.core.evidence import NOTHING, Bets, mean_bets, share_bets
+from monitor.core.evidence import NOTHING, Bets, mean_bets, season_bets, share_bets
 from monitor.core.multivariate.live_rows import LiveRows
 from monitor.core.multivariate.standing import SpaceStanding, comparable, standings
 from monitor.core.predictions import LOSS_UNITS
 from monitor.core.profile import ReferenceProfile
 from monitor.core.reference_error import mean_error
 from monitor.core.repeated_rows import COUNTED, count_repeats, live_share, reference_share
+from monitor.core.season import UNITS, Nulls
 from monitor.core.segments import Segmenter
 from monitor.core.settings import WEIGHTS, CoreSettings
 from monitor.core.statistics.binned import Binned, Layout, Side, reference_counts
@@ -48,6 +49,8 @@ class Yardstick:
         """learned: whose profile it is, if it came from the version's own traffic."""
         self.learned = learned
         self.profile = profile or ReferenceProfile(rows=0, features=())
+        if not settings.seasonal:
+            self.profile = replace(self.profile, season=None)
         self.known = profile is not None
         self.counter = Counter(self.profile)
         watched = (*self.profile.features, *self.profile.predictions)
@@ -58,27 +61,48 @@ class Yardstick:
         segments = self.profile.segments if self.profile.predictions else None
         self.segmenter = Segmenter(self.profile, segments) if segments else None
         self.events: Events = make_events(self.profile, settings.coarse_edges)
-        self.bets: dict[Group, Bets] = {
-            group: share_bets(
-                self.events,
-                self.events.group == group,
-                settings.tolerance,
-                WEIGHTS[group],
-                settings.budget_s,
-            )
-            for group in SHARE_GROUPS
-        }
+        season, tolerance = self.profile.season, settings.tolerance
+        self.hours = Nulls.of(self.profile, season, self.events, tolerance) if season else None
+        self.bets = {group: self._bets(group, settings) for group in SHARE_GROUPS}
         self.loss_scale = self.profile.loss_scale
         self.loss_bound = loss_bound(profile, settings.loss_tolerance)
         bounds = np.array([1.0 if self.loss_bound is None else self.loss_bound])
         self.bets[Group.LOSS] = mean_bets(bounds, WEIGHTS[Group.LOSS], settings.budget_s)
-        self.block_s, self.independent = settings.block_s, settings.independent_rows
+        self.block_ns, self.block_s = settings.block_ns, settings.block_s
+        self.independent = settings.independent_rows
         self.series = correlation_series(self.events)
-        shares = self.events.share[self.series]
-        room = np.minimum(shares, 1.0 - shares) + self.events.error[self.series]
-        limits = settings.tolerance * (room + settings.tolerance)
         # Neighbours may share this much: a tolerance over the largest stake, 1 / bound.
+        limits = tolerance * self._least_bounds(tolerance)[self.series]
         self.limits: Floats = np.append(limits, settings.loss_tolerance * bounds)
+
+    def _bets(self, group: Group, settings: CoreSettings) -> Bets:
+        members = self.events.group == group
+        weight, budget_s = WEIGHTS[group], settings.budget_s
+        if self.hours is not None:
+            return season_bets(self.events, members, self.hours.least, weight, budget_s)
+        return share_bets(self.events, members, settings.tolerance, weight, budget_s)
+
+    def _least_bounds(self, tolerance: float) -> Floats:
+        """Of each question the smaller bound of its two directions: (v,)."""
+        if self.hours is not None:
+            return np.minimum(*self.hours.least)
+        shares = self.events.share
+        room: Floats = np.minimum(shares, 1.0 - shares) + self.events.error + tolerance
+        return room
+
+    @property
+    def watched_sums(self) -> int:
+        """How many sums a stretch is of: the questions, the loss, and of a season its bounds."""
+        size = self.events.size
+        return size + 1 + (0 if self.hours is None else 2 * size)
+
+    def usual(self, start_ns: int, end_ns: int) -> Floats | None:
+        """As `broken_features` takes it, by the hours of that time; None without a season."""
+        if self.hours is None:
+            return None
+        _, rise, _ = self.hours.between(start_ns, end_ns)
+        found: Floats = rise[self.events.of_all].reshape(-1, len(QUALITY_SLOTS)) / UNITS
+        return found
 
     def binned(self, live: Counts) -> Binned:
         """Features, then predictions, against the reference; live: (f + p, SLOTS)."""
@@ -154,7 +178,7 @@ class Stable:
     judged_ns: int  # since then by this yardstick
     yardstick: Yardstick
     window: Window
-    stretch: Stretch  # answers to the questions, and last the loss
+    stretch: Stretch  # answers to the questions, the loss, and of a season its bounds
     means: BlockMeans  # of `Yardstick.series`, and last the loss
     span: Span  # what a stretch is now
     rows: int = 0
@@ -180,7 +204,7 @@ class Stable:
             since_ns,
             yardstick,
             window,
-            Stretch.empty(yardstick.events.size + 1),
+            Stretch.empty(yardstick.watched_sums),
             means,
             means.span(yardstick.limits, 1),
             sampled=yardstick.no_rows(),
@@ -225,33 +249,51 @@ class Stable:
         yardstick = self.yardstick
         return standings(yardstick.profile, self.sampled, learned=yardstick.learned is not None)
 
-    def step(self, counts: Counts, loss_units: int, labelled: int, elapsed: int) -> None:
+    def step(
+        self, counts: Counts, loss_units: int, labelled: int, elapsed: int, start_ns: int = 0
+    ) -> None:
         """Fold a block: its histograms (none: zeros), its losses and their number.
 
-        elapsed: scheduled blocks since the one before it.
+        elapsed:  scheduled blocks since the one before it.
+        start_ns: of the block, which a season asks for.
         """
-        yes, totals = self.yardstick.events.answers(counts)
+        yardstick = self.yardstick
+        yes, totals = yardstick.events.answers(counts)
         yes = np.append(yes, loss_units)
         totals = np.append(totals, labelled * LOSS_UNITS)
-        seen = self.means.blocks
-        if totals.any():
-            self.means.add(shares(yes, totals)[[*self.yardstick.series, -1]])
+        seen, means = self.means.blocks, shares(yes, totals)
+        has_rows = totals.any()
+        if yardstick.hours is not None:
+            end_ns = start_ns + yardstick.block_ns
+            share, rise, fall = yardstick.hours.between(start_ns, end_ns)
+            # What moves with the hour is known, so it is no correlation.
+            means = means - np.append(share, 0.0)
+            rows = totals[:-1]
+            yes = np.concatenate([yes, rows * rise, rows * fall])
+            totals = np.concatenate([totals, rows * UNITS, rows * UNITS])
+        if has_rows:
+            self.means.add(means[[*yardstick.series, yardstick.events.size]])
         for ended in self.stretch.add(yes, totals, elapsed, self.span.blocks):
             self._bet(ended)
         if self.means.blocks // LOOK_BLOCKS != seen // LOOK_BLOCKS:
             self._lengthen()
 
     def _bet(self, ended: Ended) -> None:
-        means, spent_s = ended.means, ended.blocks * self.yardstick.block_s
+        yardstick, size = self.yardstick, self.yardstick.events.size
+        means, spent_s = ended.means, ended.blocks * yardstick.block_s
         # Losses are sums of 2^-30, questions of 1.
-        loss_of, rows_of = ended.yes[-1:] / LOSS_UNITS, ended.totals[-1:] / LOSS_UNITS
-        for group, bets in self.yardstick.bets.items():
+        loss = slice(size, size + 1)
+        loss_of, rows_of = ended.yes[loss] / LOSS_UNITS, ended.totals[loss] / LOSS_UNITS
+        for group, always in yardstick.bets.items():
             is_loss = group is Group.LOSS
-            if self.yardstick.independent:
+            bets = always
+            if yardstick.hours is not None and not is_loss:
+                bets = always.against(*means[size + 1 :].reshape(2, size))
+            if yardstick.independent:
                 yes, totals = (loss_of, rows_of) if is_loss else (ended.yes, ended.totals)
                 self.m[group] = bets.step_rows(self.m[group], yes, totals, spent_s)
             else:
-                of_group = means[-1:] if is_loss else means[:-1]
+                of_group = means[loss] if is_loss else means[:size]
                 self.m[group] = bets.step(self.m[group], of_group, spent_s)
 
     def _lengthen(self) -> None:

@@ -15,6 +15,7 @@ from onnx import TensorProto, helper
 from driftgate.commands import model
 from driftgate.commands.model import golden_samples
 from driftgate.errors import CliError, Exit
+from monitor.profile import ReferenceProfile
 from registry_client import EmbeddedRegistry, FileRole, fetch, read_file
 from tests.registry_models import OPSET, external_model, external_tensor, model_with, plain_model
 
@@ -77,6 +78,24 @@ def test_a_push_reads_the_signature_and_points_the_alias(
     assert manifest.serving == {"max_batch_size": 16, "log_mode": "durable"}
     assert registry.aliases("fraud") == {"champion": "1"}
     assert said["notes"] == ["no reference: the monitor makes one of the version's first traffic"]
+
+
+def test_a_reference_with_times_is_pushed_and_what_its_hours_lack_is_said(
+    command: Command, registry: EmbeddedRegistry, plain: Path, tmp_path: Path
+) -> None:
+    seconds = np.arange(400) * 3600
+    np.savez(tmp_path / "r.npz", x=np.random.default_rng(1).normal(size=(400, 4)), at=seconds)
+    said = command("push", "m", plain, "--reference", tmp_path / "r.npz", "--time", "at")
+    assert said["notes"] == [
+        "by hour of the week: in 168 of 168 hours it has fewer than 100 rows, "
+        "by which little can be said"
+    ]
+    data = read_file(registry, registry.manifest("m", "1"), FileRole.REFERENCE)
+    assert data is not None
+    season = ReferenceProfile.from_bytes(data).season
+    assert season is not None
+    assert season.rows.sum() == 400
+    assert "--time needs --reference" in refusal(command, "push", "m", plain, "--time", "at")
 
 
 def test_golden_samples_are_made_and_are_the_same_every_time(

@@ -172,3 +172,40 @@ def test_numbers_that_an_input_cannot_hold_are_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "r.npz", i=np.array([[1.5], [2.0]]))
     with pytest.raises(CliError, match="cannot give input i"):
         read_reference(tmp_path / "r.npz", (TensorSpec("i", "INT64", (-1, 1)),))
+
+
+@pytest.mark.parametrize("name", ["r.parquet", "r.csv", "r.npz"])
+def test_a_column_of_times_gives_answers_by_the_hour_of_the_week(
+    rows: np.ndarray, plain: Path, tmp_path: Path, name: str
+) -> None:
+    """Half past each hour of three weeks; 1970 began on a Thursday."""
+    seconds = 1800 + 3600 * np.arange(ROWS)
+    moments = seconds.astype("datetime64[s]")
+    if name == "r.parquet":
+        pyarrow.parquet.write_table(table(rows, at=moments), tmp_path / name)
+    elif name == "r.csv":
+        pyarrow.csv.write_csv(table(rows, at=moments), tmp_path / name)
+    else:
+        np.savez(tmp_path / name, x=rows, at=seconds)
+    pack = pack_model(plain, reference=tmp_path / name, time="at")
+    profile = profile_of(pack)
+    assert len(profile.features) == 4
+    assert profile.season is not None
+    expected = np.bincount((np.arange(ROWS) + 72) % 168, minlength=168)
+    assert profile.season.rows.tolist() == expected.tolist()
+    (note,) = pack.notes
+    assert "less than two weeks" in note
+    assert "in 168 of 168 hours it has fewer than 100 rows" in note
+
+
+@pytest.mark.parametrize(
+    ("column", "said"), [("when", "has no column 'when'"), ("word", "is no time")]
+)
+def test_times_that_are_none_are_refused(
+    rows: np.ndarray, plain: Path, tmp_path: Path, column: str, said: str
+) -> None:
+    words = np.array(["noon"] * ROWS)
+    pyarrow.parquet.write_table(table(rows, word=words), tmp_path / "r.parquet")
+    with pytest.raises(CliError) as error:
+        pack_model(plain, reference=tmp_path / "r.parquet", time=column)
+    assert said in f"{error.value} {error.value.__dict__}"

@@ -33,6 +33,12 @@ from monitor.task import open_parts
 from registry_client import open_source
 from tests.monitor_process import Home
 from tests.monitor_world import BLOCK_NS, MODEL, START_NS, Traffic, Version
+from tests.simulation.monitor.test_seasonal_engine import (
+    FIRST_BLOCK,
+    SHIFT,
+    seasonal_profile,
+    shift_at,
+)
 
 GOOD, BAD, NEXT = Version("1"), Version("2", accuracy=0.5), Version("3")
 SETTINGS = MonitorSettings(
@@ -318,3 +324,26 @@ def test_a_difference_is_named_by_its_place() -> None:
     assert first_difference({"a": 1}, {"a": 1.0}).startswith("a: ")
     assert first_difference({"a": [1]}, {"a": [1, 2]}).startswith("a: ")
     assert first_difference({"a": 1, "b": 2}, {"a": 1}) == "b: only stored"
+
+
+def test_what_was_judged_by_the_hour_of_the_week_comes_out_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over the end of an hour, and then inputs that move."""
+    profile = seasonal_profile()
+    monkeypatch.setattr("tests.monitor_process.profile_of", lambda _: profile)
+    home = Home(tmp_path / "state", GOOD)
+    monkeypatch.setattr("tests.monitor_world.CODEC", home.ids)
+    world = Traffic(MemoryLog(), append=home.append, stable=GOOD, block=FIRST_BLOCK)
+    for _ in range(40):
+        world.shift = shift_at(world.now_ns)
+        world.step()
+    world.shift = SHIFT - shift_at(world.now_ns)
+    world.run(40)
+    watch(home)
+    code, document = replayed(capsys, home.path)
+    home.close()
+    assert code == Exit.OK
+    assert document["verdicts"][-1]["kind"] == "annotate"
+    assert {item["fate"] for item in document["verdicts"]} == {"same"}
+    assert document["states"] == {MODEL: "same"}

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from driftgate.cli import main
+from driftgate.commands.monitor_status import model_lines
 from monitor.core.block import Arm, ModelBlock, Part
 from monitor.core.correlation import Span
 from monitor.core.model_state import ModelState
@@ -20,6 +21,7 @@ from monitor.metrics import expose, make_registry
 from monitor.published import Published, Snapshot
 from tests.monitor_served import served
 from tests.monitor_world import SETTINGS, Version, profile_of
+from tests.seasonal_world import reference
 
 GOOD = Version("1")
 
@@ -108,3 +110,20 @@ def test_metrics_say_whether_the_promise_holds(published: Published) -> None:
     assert 'driftgate_monitor_evidence_block_seconds{model="slow"} 128.0' in text
     assert 'driftgate_monitor_warm_up_ratio{model="young"} 0.0' in text
     assert 'driftgate_monitor_warm_up_ratio{model="calm"}' not in text
+
+
+def test_a_version_that_is_judged_by_the_hour_of_the_week_shows_its_tolerance() -> None:
+    random = np.random.default_rng(1)
+    settings = replace(SETTINGS, tolerance=0.02)
+    found = ModelState("weekly", settings)
+    found.stable = Stable.start("1", "d" * 64, 0, Yardstick(reference(random, 300), settings))
+    document = state_document(found, None, {})
+    season = document["stable"]["reference"]["season"]
+    assert season["hours"] == 168
+    assert season["rows_least"] < 300 < season["rows_most"]
+    assert 0.5 < season["row_worth"] <= 1.0
+    assert 0.02 < season["tolerance_least"] < season["tolerance_most"] < 0.3
+    (line,) = [line for line in model_lines(document) if "reference" in line]
+    assert "pushed, 50,400 rows; by hour of the week: 168 of 168 hours" in line
+    found.stable = Stable.start("1", "d" * 64, 0, Yardstick(profile_of(GOOD), settings))
+    assert state_document(found, None, {})["stable"]["reference"]["season"] is None
