@@ -12,6 +12,7 @@ from eventlog.core.record import StoredRecord
 from eventlog.kafka.topics import partition_of
 from monitor.core.judge import Kind
 from monitor.core.partition_time import STEP_NS, PartitionTime
+from monitor.core.tree import pack
 from monitor.engine import Engine
 from tests.monitor_shared_log import PARTITIONS, SharedLog
 from tests.monitor_world import BLOCK_NS, CODEC, MODEL, SETTINGS, START_NS, Traffic, Version
@@ -89,14 +90,8 @@ def test_the_statistics_are_those_of_a_log_with_a_partition_per_producer(count: 
     story(shared)  # type: ignore[arg-type]
     expected = Watch(plain).catch_up().engine.models[MODEL].to_tree()
     engine = SharedWatch(shared).catch_up().engine
-    assert _plain(engine.models[MODEL].to_tree()) == _plain(expected)
+    assert pack(engine.models[MODEL].to_tree()) == pack(expected)
     assert engine.counters.late == 0
-
-
-def _plain(tree: object) -> object:
-    if isinstance(tree, dict):
-        return {key: _plain(value) for key, value in tree.items()}
-    return tree.tobytes() if isinstance(tree, np.ndarray) else tree
 
 
 @pytest.mark.parametrize("seed", range(6))
