@@ -79,6 +79,7 @@ def shipper_document(config: Config) -> dict[str, Any]:
         "log": asdict(config.log),
         "kafka": asdict(config.kafka),
         "gateway_url": config.http_url,
+        "gateway_certificate_file": config.gateway.tls.certificate_file,
     }
 
 

@@ -1,7 +1,8 @@
 """`python -m eventlog.kafka --config-fd N`: the shipper as a process of its own.
 
 The document on descriptor N is JSON: state_dir, `log` with the fields of LogSettings,
-`kafka` with those of KafkaSettings, `gateway_url` of the data port beside it.
+`kafka` with those of KafkaSettings, `gateway_url` of the data port beside it,
+`gateway_certificate_file` where that speaks TLS.
 """
 
 import argparse
@@ -59,12 +60,19 @@ def main() -> int:
         except BlockingIOError:
             return refuse(f"another shipper runs in {state_dir}; stop it first")
         settings, kafka = LogSettings(**document["log"]), KafkaSettings(**document["kafka"])
-        asyncio.run(ship(directory, run_dir, settings, kafka, document.get("gateway_url", "")))
+        gateway = LabelGateway(
+            document.get("gateway_url", ""), document.get("gateway_certificate_file", "")
+        )
+        asyncio.run(ship(directory, run_dir, settings, kafka, gateway))
     return 0
 
 
 async def ship(
-    directory: Path, run_dir: Path, settings: LogSettings, kafka: KafkaSettings, gateway_url: str
+    directory: Path,
+    run_dir: Path,
+    settings: LogSettings,
+    kafka: KafkaSettings,
+    gateway: LabelGateway,
 ) -> None:
     """Until SIGTERM or SIGINT."""
     rows = None
@@ -75,7 +83,7 @@ async def ship(
     beside = [asyncio.create_task(warn_of_topics(settings.kafka, kafka))]
     if kafka.labels_topic:
         beside.append(
-            asyncio.create_task(take_labels(settings.kafka, kafka, gateway_url, shipper.figures))
+            asyncio.create_task(take_labels(settings.kafka, kafka, gateway, shipper.figures))
         )
 
     def stop() -> None:
@@ -94,13 +102,13 @@ async def ship(
 
 
 async def take_labels(
-    bootstrap: str, kafka: KafkaSettings, gateway_url: str, figures: Figures
+    bootstrap: str, kafka: KafkaSettings, gateway: LabelGateway, figures: Figures
 ) -> None:
     """From the topic that applications write to, to the gateway; until cancelled."""
     loop, letters = EventLoop("kafka-labels"), Sender(bootstrap, kafka)
     delivery = LabelDelivery(
         kafka.labels_topic,
-        LabelGateway(gateway_url),
+        gateway,
         letters,
         Topics(kafka.namespace).dead_letters,
         kafka.message_bytes_max,

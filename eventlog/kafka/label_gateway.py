@@ -4,6 +4,7 @@ So a label from Kafka is checked, written and counted as one that came over HTTP
 """
 
 import http.client
+import ssl
 import time
 import urllib.error
 import urllib.request
@@ -28,9 +29,14 @@ class GatewayAway(LogError):
 class LabelGateway:
     """Blocking; for one thread at a time."""
 
-    def __init__(self, url: str, sleep: Callable[[float], None] = time.sleep) -> None:
-        """url: of its data port."""
-        self._url, self._sleep = url.rstrip("/"), sleep
+    def __init__(
+        self,
+        url: str,
+        certificate_file: str = "",
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """url: of its data port; certificate_file: where that speaks TLS, its own chain."""
+        self._url, self._certificate_file, self._sleep = url.rstrip("/"), certificate_file, sleep
 
     def post(self, model: str, body: bytes) -> str:
         """What is wrong with these labels; empty: all of them are on its disk.
@@ -59,7 +65,8 @@ class LabelGateway:
         headers = {"content-type": "application/json"} if body is not None else {}
         request = urllib.request.Request(self._url + path, body, headers)
         try:
-            with urllib.request.urlopen(request, timeout=TIMEOUT_S) as reply:
+            context = self._context()
+            with urllib.request.urlopen(request, timeout=TIMEOUT_S, context=context) as reply:
                 reply.read(ANSWER_BYTES_MAX)
                 return reply.status, ""
         except urllib.error.HTTPError as error:
@@ -68,6 +75,17 @@ class LabelGateway:
         except (OSError, http.client.HTTPException) as error:
             reason = getattr(error, "reason", error)
             raise GatewayAway(f"no gateway answers at {self._url}: {reason}") from error
+
+    def _context(self) -> ssl.SSLContext | None:
+        """Trusts that one certificate, whoever signed it and for whatever name: the file is of
+        this machine. Read anew each time, as it may be replaced. Raises: OSError.
+        """
+        if not self._certificate_file:
+            return None
+        context = ssl.create_default_context(cafile=self._certificate_file)
+        context.check_hostname = False
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        return context
 
 
 def _sentence(error: urllib.error.HTTPError) -> str:

@@ -4,7 +4,9 @@ import asyncio
 import importlib.util
 import json
 import re
+import ssl
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from types import ModuleType
 
 import jsonschema_rs
@@ -16,6 +18,7 @@ from eventlog.kafka.label_delivery import LabelDelivery, Outcome, Received
 from eventlog.kafka.label_gateway import BROKEN_TRIES, GatewayAway, LabelGateway
 from eventlog.kafka.sender import Addressed
 from loadtests.gateway import free_ports
+from tests.broker.authority import Authority
 from tests.conftest import ROOT
 from tests.label_gateway import ALIEN, Gateway, ids, label_gateway
 
@@ -211,6 +214,26 @@ def test_no_gateway_at_all_is_said_with_its_address() -> None:
     url = f"http://127.0.0.1:{free_ports(1)[0]}"
     with pytest.raises(GatewayAway, match="no gateway answers at"):
         LabelGateway(url).post("m", b"[]")
+
+
+def test_over_tls_the_gateways_own_certificate_is_trusted_and_no_other(
+    gateway: Gateway, tmp_path: Path
+) -> None:
+    authority = Authority(tmp_path, "ca").create()
+    mine, key = authority.issue("mine")
+    other, _ = authority.issue("other")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(mine, key)
+    gateway.server.socket = context.wrap_socket(gateway.server.socket, server_side=True)
+    url = gateway.url.replace("http:", "https:")
+    body = json.dumps([{"prediction_id": ids(1)[0], "label": 1}]).encode()
+    assert LabelGateway(url, str(mine)).post("m", body) == ""
+    assert len(gateway.labels) == 1
+    for untrusted in (str(other), ""):
+        with pytest.raises(GatewayAway, match="certificate"):
+            LabelGateway(url, untrusted).post("m", body)
+    with pytest.raises(GatewayAway, match="No such file"):
+        LabelGateway(url, str(tmp_path / "gone")).post("m", body)
 
 
 def test_while_dead_letters_cannot_be_written_their_messages_are_left(world: World) -> None:
