@@ -186,6 +186,8 @@ def load_config(args: argparse.Namespace, environment: Mapping[str, str] | None 
             continue
         values[section][key] = convert(raw, kind, name, origin)
         origins[name] = origin
+    kafka = KafkaSettings(**values["kafka"])
+    _check_labels_topic(kafka, origins)
     state_dir, origins["state_dir"] = _state_dir(args, environment, document, path)
     tables, origin = _model_tables(args, environment, document, path)
     model_logs, slices = read_model_logs(tables, origin), read_model_slices(tables, origin)
@@ -209,13 +211,22 @@ def load_config(args: argparse.Namespace, environment: Mapping[str, str] | None 
         state_dir,
         gateway,
         LogSettings(**values["log"]),
-        KafkaSettings(**values["kafka"]),
+        kafka,
         MonitorSettings(
             **values["monitor"], retrain=RetrainSettings(**values["retrain"]), slices=slices
         ),
         model_logs,
         origins,
     )
+
+
+def _check_labels_topic(kafka: KafkaSettings, origins: Mapping[str, str]) -> None:
+    """What driftgate itself writes is no label from outside. Raises: CliError."""
+    topic = kafka.labels_topic
+    own = topic.startswith(f"{kafka.namespace}.") and topic.endswith(".v1")
+    if topic and (own or topic == kafka.rows_topic):
+        wanted = f"a topic that driftgate does not write, such as {kafka.namespace}.label-input"
+        raise unfit("kafka.labels_topic", topic, origins["kafka.labels_topic"], wanted)
 
 
 def _state_dir(

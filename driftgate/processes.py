@@ -78,6 +78,8 @@ def shipper_document(config: Config) -> dict[str, Any]:
         "state_dir": str(config.state_dir),
         "log": asdict(config.log),
         "kafka": asdict(config.kafka),
+        "gateway_url": config.http_url,
+        "gateway_certificate_file": config.gateway.tls.certificate_file,
     }
 
 

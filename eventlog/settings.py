@@ -97,6 +97,7 @@ class KafkaSettings:
     message_bytes_max: int = 1_000_000  # of one record; the brokers' default bound is 1 MiB
     control_wait_s: float = 10.0  # a gateway that starts waits so long for what it has missed
     control_timeout_s: float = 3.0  # an operator's command waits so long for the control topic
+    labels_topic: str = ""  # that applications write labels to; empty: none
     rows_topic: str = ""  # for a request and a response event per row, as KServe's; empty: none
     rows_source: str = "driftgate"  # of these events, a URI
     rows_namespace: str = "default"  # likewise, as of Kubernetes

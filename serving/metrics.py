@@ -178,6 +178,19 @@ SHIPPER_REFUSED = _counter(
 SHIPPER_EVENTS_LEFT_OUT = _counter(
     "shipper_row_events_left_out", "Events of rows that kafka.rows_topic did not get."
 )
+SHIPPER_LABELS_UP = _gauge(
+    "shipper_labels_up", "1 while a shipper runs and labels of kafka.labels_topic can be taken."
+)
+SHIPPER_LABELS = _counter("shipper_labels", "Labels of kafka.labels_topic that were taken.")
+SHIPPER_LABEL_MESSAGES = _counter(
+    "shipper_label_messages",
+    "Messages of kafka.labels_topic that gave no labels: refused (in the dead-letter topic), "
+    "dropped (that topic does not take them either), expired (removed before they were read).",
+    "outcome",
+)
+SHIPPER_LABEL_LAG = _gauge(
+    "shipper_label_lag_messages", "Messages of kafka.labels_topic that wait for this shipper."
+)
 SHIPPER_LAG_ROWS = _gauge("shipper_lag_rows", "Rows numbered and not acknowledged by Kafka.")
 SHIPPER_LAG_BYTES = _gauge("shipper_lag_bytes", "Bytes of the segments that they are in.")
 SHIPPER_LAG_SECONDS = _gauge("shipper_lag_seconds", "Age of the oldest record that waits.")

@@ -149,10 +149,13 @@ def document(state_dir: Path, settings: LogSettings, kafka: KafkaSettings) -> di
 class ShipperProcess:
     """`python -m eventlog.kafka` on one state directory; what it says is kept."""
 
-    def __init__(self, state_dir: Path, address: str, kafka: KafkaSettings) -> None:
+    def __init__(
+        self, state_dir: Path, address: str, kafka: KafkaSettings, gateway_url: str = ""
+    ) -> None:
         self.state_dir, self.log_dir = state_dir, state_dir / "log"
         self.log_dir.mkdir(parents=True, exist_ok=True)
         self._document = document(state_dir, LogSettings(kafka=address), kafka)
+        self._document["gateway_url"] = gateway_url
         self._output = state_dir.parent / f"{state_dir.name}-shipper.txt"
         self.process: subprocess.Popen[bytes] | None = None
 

@@ -100,12 +100,12 @@ class Feed:
                 for record in batch:
                     if record.offset >= self.position:  # a batch may begin before it
                         self.position = record.offset + 1
-                        yield record.offset, _message(record)
+                        yield record.offset, message_of(record)
             self.position = max(self.position, batch.next_offset)
 
 
-def _message(record: Any) -> Message:
-    """A value or a header may be null; for us that is empty, and no record of ours."""
+def message_of(record: Any) -> Message:
+    """Of a record as the library gives it. A value or a header may be null; here that is empty."""
     headers = record.headers
     if any(value is None for _, value in headers):
         headers = [(name, value or b"") for name, value in headers]

@@ -22,6 +22,11 @@ class Figures:
     refused_rows: prediction rows of records that the brokers never take.
     away_since_ns, away: since when Kafka is away, and why; 0 and empty while it answers.
     events_left_out: of rows, that their own topic did not get.
+    labels:        of `kafka.labels_topic`, that the gateway took.
+    labels_refused, labels_dropped, labels_expired: messages there that went to the dead
+                   letters, that not even these took, that were gone before they were read.
+    labels_lag:    messages there that wait, as far as is known.
+    labels_away_since_ns, labels_away: since when labels cannot be taken, and why.
     lag_rows:      numbered by the workers and not acknowledged by Kafka.
     lag_bytes:     on disk, of the segments that they are in.
     lag_s:         age of the oldest record that waits.
@@ -34,6 +39,13 @@ class Figures:
     dead_letters: int = 0
     refused_rows: int = 0
     events_left_out: int = 0
+    labels: int = 0
+    labels_refused: int = 0
+    labels_dropped: int = 0
+    labels_expired: int = 0
+    labels_lag: int = 0
+    labels_away_since_ns: int = 0
+    labels_away: str = ""
     away_since_ns: int = 0
     away: str = ""
     lag_rows: int = 0

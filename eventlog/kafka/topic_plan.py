@@ -57,7 +57,9 @@ class Difference:
 
 
 def plan_topics(settings: KafkaSettings) -> list[TopicPlan]:
-    """Every topic of the namespace, in the order in which they matter, and that of rows."""
+    """Every topic of the namespace, in the order in which they matter, and those that other
+    programs read and write.
+    """
     topics, many = Topics(settings.namespace), settings.partitions
     bound = max(BROKERS_BOUND, _bytes_needed(settings))
     records = {
@@ -86,6 +88,7 @@ def plan_topics(settings: KafkaSettings) -> list[TopicPlan]:
         (topics.control, 1, control),
         (topics.control_snapshots, 1, compacted),
         (topics.monitor, many, compacted),
+        *([(settings.labels_topic, many, records)] if settings.labels_topic else []),
         *([(settings.rows_topic, many, records)] if settings.rows_topic else []),
     )
     return [TopicPlan(name, n, settings.replication or -1, c) for name, n, c in plans]
@@ -117,6 +120,9 @@ def dangers(settings: KafkaSettings, found: Mapping[str, FoundTopic], brokers: i
     present = [found[name] for name in names if name in found]
     for topic in present:
         sentences += _durability(topic, brokers)
+        if topic.name == settings.labels_topic:
+            sentences += _of_applications(topic)
+            continue
         compacted = topic.name in (topics.control_snapshots, topics.monitor)
         sentences += _content(topic, compacted=compacted, settings=settings)
         if topic.name == topics.control:
@@ -170,6 +176,14 @@ def _content(topic: FoundTopic, *, compacted: bool, settings: KafkaSettings) -> 
         yield (
             f"topic {topic.name} takes messages of {bound} bytes; kafka.message_bytes_max and"
             f" kafka.batch_bytes need {needed}"
+        )
+
+
+def _of_applications(topic: FoundTopic) -> Iterator[str]:
+    """How large its messages are and what time they bear is for those who write them."""
+    if "compact" in topic.configs.get("cleanup.policy", "delete"):
+        yield (
+            f"topic {topic.name} is compacted: of labels with the same key only the last would stay"
         )
 
 

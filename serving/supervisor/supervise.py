@@ -102,7 +102,11 @@ class Supervisor:
         _check_tls(gateway)
         self._fleet = Fleet(config, self._books, self._dead, worker_argv, self._heard, self._engine)
         self._control.bind(self._fleet)
-        self._shipper = ShipperWatch(config.run_dir, expected=bool(config.log.kafka))
+        self._shipper = ShipperWatch(
+            config.run_dir,
+            expected=bool(config.log.kafka),
+            labels_topic=config.kafka.labels_topic,
+        )
         self._explainer = Explainer(lambda: self._control.serving_workers, self._counted)
         self._gateway = Gateway(
             self._control,

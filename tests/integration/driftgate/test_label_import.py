@@ -1,13 +1,9 @@
 """`driftgate label import`: a file's labels at a gateway, and what is said of them."""
 
-import asyncio
 import json
-import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
@@ -19,84 +15,15 @@ from driftgate.cli import main
 from driftgate.labelling import sender
 from driftgate.labelling.label_file import BATCH_ROWS
 from eventlog import Label
-from eventlog.core.prediction_id import IdCodec
 from monitor.published import Published, Snapshot
-from serving.core.errors import ServeError
-from serving.worker.labels import LabelDesk
+from tests.label_gateway import ALIEN, Gateway, ids, label_gateway
 from tests.monitor_served import served
-
-CODEC = IdCodec([bytes(range(32))])
-ALIEN = IdCodec([bytes(reversed(range(32)))])
-
-
-def ids(count: int, codec: IdCodec = CODEC) -> list[str]:
-    return [codec.encode(1_700_000_000_000 + i, "00000a", i) for i in range(count)]
-
-
-class Gateway:
-    """The worker's own label desk behind a plain HTTP server; the log is a list."""
-
-    def __init__(self) -> None:
-        self.labels: list[Label] = []
-        self.requests = 0
-        self.busy = 0  # requests that are answered 503 first
-        self.seen: Any = lambda _: None  # called with the labels, as a monitor that reads them
-        table = SimpleNamespace(find=self._find)
-        metrics = SimpleNamespace(labels=lambda *_: None)
-        plane: Any = SimpleNamespace(table=table, metrics=metrics)
-        self._desk = LabelDesk(plane, self, CODEC)
-        gateway = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                status, document = gateway.answer(self.path.split("/")[3], body)
-                data = json.dumps(document).encode()
-                self.send_response(status)
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
-
-    def _find(self, model: str) -> SimpleNamespace:
-        if model != "m":
-            error = ServeError(f"unknown model {model}")
-            error.http_status = 404
-            raise error
-        return SimpleNamespace(model=model)
-
-    def answer(self, model: str, body: bytes) -> tuple[int, dict[str, Any]]:
-        self.requests += 1
-        if self.busy:
-            self.busy -= 1
-            return 503, {"error": "try again"}
-        try:
-            return 200, {"accepted": asyncio.run(self._desk.take(model, body))}
-        except ServeError as error:
-            return error.http_status, {"error": str(error)}
-
-    def offer_labels(self, _model: str, labels: Any, done: Any) -> None:
-        self.labels += labels
-        self.seen(labels)
-        done(None)
 
 
 @pytest.fixture
 def gateway() -> Iterator[Gateway]:
-    found = Gateway()
-    thread = threading.Thread(target=found.server.serve_forever)
-    thread.start()
-    try:
+    with label_gateway() as found:
         yield found
-    finally:
-        found.server.shutdown()
-        found.server.server_close()
-        thread.join()
 
 
 @pytest.fixture(autouse=True)

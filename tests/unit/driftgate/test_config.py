@@ -156,6 +156,7 @@ def test_where_the_state_dir_was_set_is_told(tmp_path):
         ("retrain.datasets_kept", "0"),
         ("monitor.false_alarms", "seldom"),
         ("monitor.dependence", "users"),
+        ("kafka.labels_topic", "driftgate.labels.v1"),
     ],
 )
 def test_a_value_that_cannot_be_meant_is_refused_before_anything_starts(tmp_path, name, value):

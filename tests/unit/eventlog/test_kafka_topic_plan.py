@@ -112,3 +112,29 @@ def test_partitions_that_do_not_fit_together_are_named() -> None:
     topics = found()
     topics[TOPICS.control] = replace(topics[TOPICS.control], partitions=2)
     only(dangers(SETTINGS, topics, 3), "commands have no order")
+
+
+def test_topics_of_applications_are_planned_where_they_are_named() -> None:
+    settings = replace(SETTINGS, labels_topic="truth", rows_topic="rows")
+    plans = {plan.name: plan for plan in plan_topics(settings)}
+    assert plans["truth"].partitions == plans["rows"].partitions == 4
+    assert plans["truth"].configs["cleanup.policy"] == "delete"
+    topics = found(settings)
+    assert dangers(settings, topics, 3) == []
+    del topics["truth"]
+    assert dangers(settings, topics, 3) == [
+        "topic truth does not exist; `driftgate log init` makes it"
+    ]
+
+
+def test_of_the_topic_of_labels_only_what_loses_labels_is_dangerous() -> None:
+    settings = replace(SETTINGS, labels_topic="truth")
+    topics = found(settings)
+    own = {"message.timestamp.type": "LogAppendTime", "max.message.bytes": "1000"}
+    topics["truth"] = replace(topics["truth"], configs={**topics["truth"].configs, **own})
+    assert dangers(settings, topics, 3) == []
+    compacted = {**topics["truth"].configs, "cleanup.policy": "compact,delete"}
+    topics["truth"] = replace(topics["truth"], configs=compacted)
+    assert dangers(settings, topics, 3) == [
+        "topic truth is compacted: of labels with the same key only the last would stay"
+    ]
