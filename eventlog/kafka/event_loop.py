@@ -17,6 +17,25 @@ T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 
+async def stop_within(seconds: float, *stops: Coroutine[Any, Any, object]) -> None:
+    """Wait for clients to stop, for so long at most; how they fail at it does not matter.
+
+    Each in a task of its own: a client may raise here the cancellation of a task that it
+    waited for, which would pass for our own and end whoever stops it.
+    """
+    tasks = [asyncio.create_task(stop) for stop in stops]
+    if not tasks:
+        return
+    _, late = await asyncio.wait(tasks, timeout=seconds)
+    for task in late:
+        task.cancel()
+    if late:
+        await asyncio.wait(late, timeout=seconds / 4)
+    for task in tasks:
+        if task.done() and not task.cancelled():
+            task.exception()  # a broker that is gone takes no goodbye
+
+
 class EventLoop:
     """Coroutines may be submitted from any thread."""
 

@@ -29,6 +29,7 @@ from eventlog.core.kafka_message import Message
 from eventlog.core.record import LogError
 from eventlog.kafka.cluster import Cluster
 from eventlog.kafka.connect import client_arguments, explain
+from eventlog.kafka.event_loop import stop_within
 from eventlog.kafka.failure import Unavailable, sentence
 from eventlog.kafka.feed import Damaged, Feed, message_of
 from eventlog.kafka.figures import Figures
@@ -280,16 +281,7 @@ class LabelTopic(ConsumerRebalanceListener):  # type: ignore[misc]
         self._forget()
         ends = [consumer.stop()] if consumer is not None else []
         ends += [cluster.close()] if cluster is not None else []
-        if ends:
-            # Tasks of their own: they raise what befell others, and need not end when told to.
-            tasks = [asyncio.create_task(end) for end in ends]
-            _, late = await asyncio.wait(tasks, timeout=STOP_S)
-            for task in late:
-                task.cancel()
-            await asyncio.wait(tasks, timeout=STOP_S / 4)
-            for task in tasks:
-                if task.done() and not task.cancelled():
-                    task.exception()  # a broker that is gone takes no goodbye
+        await stop_within(STOP_S, *ends)
 
 
 def _is_of_bytes(error: Exception) -> bool:

@@ -20,7 +20,7 @@ from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitio
 from aiokafka.errors import KafkaError
 
 from eventlog.kafka.connect import client_arguments
-from eventlog.kafka.event_loop import EventLoop
+from eventlog.kafka.event_loop import EventLoop, stop_within
 from eventlog.kafka.failure import sentence
 from eventlog.settings import KafkaSettings
 
@@ -100,11 +100,19 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
             try:
                 await self._join()
             except (OSError, KafkaError) as error:
-                if not self.failure:
-                    logger.warning("consumer group: %s; trying again", sentence(error))
-                self.failure = sentence(error)
+                self._failed(sentence(error))
+            except asyncio.CancelledError:
+                task = asyncio.current_task()
+                if task is None or task.cancelling():
+                    raise
+                self._failed("the connection to Kafka was closed")  # a task of the client's
             await self._stop()
             await asyncio.sleep(RETRY_S)
+
+    def _failed(self, reason: str) -> None:
+        if not self.failure:
+            logger.warning("consumer group: %s; trying again", reason)
+        self.failure = reason
 
     async def _join(self) -> None:
         session_ms = round(self._member.session_s * 1000)
@@ -134,6 +142,4 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
     async def _stop(self) -> None:
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
-            with suppress(Exception):  # a static member says no goodbye anyway
-                async with asyncio.timeout(CLOSE_S / 2):
-                    await consumer.stop()
+            await stop_within(CLOSE_S / 2, consumer.stop())
