@@ -134,7 +134,7 @@ def test_a_person_reads_a_table_and_of_a_model_without_labels_that_there_are_non
     assert main(["monitor", "performance", "silent", "--url", url]) == 0
     assert "no label of a row of silent has arrived" in capsys.readouterr().out
     assert main(["monitor", "performance", "nobody", "--url", url]) == 1
-    assert "no model 'nobody'" in capsys.readouterr().err
+    assert "no prediction of a model 'nobody'" in capsys.readouterr().err
 
 
 def test_the_metrics_have_the_arms_and_nothing_of_versions_that_are_gone(
