@@ -16,22 +16,16 @@ import os
 import signal
 import sys
 import threading
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from eventlog.settings import KafkaSettings
 from monitor.core.slice import Slice
 from monitor.settings import MonitorSettings
 from monitor.triggers.settings import RetrainSettings
 from monitor.triggers.trigger import InvalidTrigger
 
-if TYPE_CHECKING:  # numba comes with them
-    from monitor.automation import Automation
-    from monitor.mandate import Mandate
-    from monitor.published import Published
-    from monitor.task import Parts
-    from monitor.triggers.hooks import RetrainHooks
+if TYPE_CHECKING:  # numba comes with it
+    from monitor.world import World
 
 CANNOT_START = 5  # exit code; tells who restarts us that trying again will not help
 
@@ -70,6 +64,7 @@ def run(document: dict[str, Any], state_dir: Path, home: Path) -> int:
     from monitor.http_api import MonitorServer
     from monitor.published import Published
     from monitor.service import gate_limits
+    from monitor.world import World
 
     settings = read_settings(document["monitor"])
     stop = threading.Event()
@@ -101,62 +96,7 @@ def run(document: dict[str, Any], state_dir: Path, home: Path) -> int:
     return 0
 
 
-class World:
-    """What a monitor needs, wherever the log is."""
-
-    def __init__(
-        self,
-        document: dict[str, Any],
-        settings: MonitorSettings,
-        state_dir: Path,
-        home: Path,
-        published: "Published",
-    ) -> None:
-        """Raises: InvalidTrigger."""
-        from monitor.admin import AdminClient
-        from monitor.triggers.compose import make_datasets, make_trigger
-        from registry_client import open_source
-
-        self.document, self.settings = document, settings
-        self.state_dir, self.home, self.published = state_dir, home, published
-        repository = document.get("model_repository", "")
-        self.source = open_source(Path(document["registry_dir"]), repository)
-        self._gateway = AdminClient(document["admin_urls"], Path(document["admin_token_path"]))
-        bootstrap, kafka = document.get("bootstrap", ""), document.get("kafka", {})
-        retrain, broker = settings.retrain, (bootstrap, KafkaSettings(**kafka))
-        self._trigger = make_trigger(retrain, settings.retrain_hook, state_dir, broker)
-        self._datasets = make_datasets(retrain, state_dir, log_here=not bootstrap)
-        self._hooks: list[RetrainHooks] = []
-
-    def automate(self, parts: "Parts", mandate: "Mandate | None" = None) -> "Automation":
-        from monitor.automation import Automation
-        from monitor.service import guards, schedule
-        from monitor.triggers.hooks import RetrainHooks
-
-        settings = self.settings
-        give_up_ns = round(settings.retrain.give_up_s * 1e9)
-        self._hooks.append(RetrainHooks(self._trigger, self._datasets, give_up_ns))
-        return Automation(
-            parts.store,
-            parts.actions,
-            self._gateway,
-            self._hooks[-1],
-            guards(settings),
-            rollback=settings.rollback,
-            undo=settings.undo,
-            advance=settings.advance,
-            retrain_window_ns=round(settings.retrain_window_s * 1e9),
-            clock=time.time_ns,
-            mandate=mandate,
-            schedule=schedule(settings.retrain),
-        )
-
-    def kill_hooks(self) -> None:
-        for hooks in self._hooks:
-            hooks.kill()
-
-
-def watch_here(world: World, stop: threading.Event) -> None:
+def watch_here(world: "World", stop: threading.Event) -> None:
     """Over the log of a gateway on this machine."""
     from eventlog import LogError, PredictionIds, record_elsewhere
     from monitor.service import Monitor, core_settings, open_log
@@ -180,7 +120,7 @@ def watch_here(world: World, stop: threading.Event) -> None:
         log.close()
 
 
-def watch_kafka(world: World, stop: threading.Event) -> None:
+def watch_kafka(world: "World", stop: threading.Event) -> None:
     """As one of a group, over the log in Kafka."""
     from monitor.kafka.compose import open_group_monitor
 

@@ -4,7 +4,6 @@ import socket
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from eventlog.settings import KafkaSettings
 from monitor.core.settings import CoreSettings
@@ -13,14 +12,12 @@ from monitor.kafka.membership import Member
 from monitor.kafka.shared_ids import SharedIds
 from monitor.service import core_settings
 from monitor.settings import MonitorSettings
-
-if TYPE_CHECKING:
-    from monitor.__main__ import World
+from monitor.world import World
 
 PARTITIONS = "partitions"  # folder of one folder per partition
 
 
-def open_group_monitor(world: "World") -> GroupMonitor:
+def open_group_monitor(world: World) -> GroupMonitor:
     settings = world.settings
     kafka = KafkaSettings(**world.document["kafka"])
     ids = SharedIds(world.state_dir)
