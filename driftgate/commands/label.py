@@ -59,7 +59,8 @@ def run_import(args: argparse.Namespace) -> int:
     config = load_config(args)
     monitor = monitor_url(config)
     before = _fates(monitor, args.model)
-    sender = Sender((args.url or config.http_url).rstrip("/"), args.model)
+    own = "" if args.url else config.gateway.tls.certificate_file
+    sender = Sender((args.url or config.http_url).rstrip("/"), args.model, own)
     columns = LabelColumns(args.id, args.label, args.row, args.time)
     try:
         document = _send(args, columns, sender)

@@ -9,12 +9,14 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from http.client import HTTPException
+from ssl import SSLCertVerificationError
 from urllib.error import HTTPError
 from urllib.parse import quote
 from urllib.request import Request, urlopen
 
 from driftgate.errors import CliError, Exit, sentence_of
 from driftgate.labelling.label_file import Entry
+from eventlog.kafka.label_gateway import own_certificate
 
 TIMEOUT_S = 60.0
 TRIES, PAUSE_S = 30, 1.0  # a gateway that is replaced is back by then
@@ -30,10 +32,16 @@ class TooManyRefused(Exception):
 
 @dataclass(slots=True)
 class Sender:
-    """Mutable; refused: places of rows and what the gateway said of them."""
+    """Mutable.
+
+    refused:          places of rows and what the gateway said of them.
+    certificate_file: of the gateway, where it is this machine's and speaks TLS; empty: what
+                      Python trusts is trusted.
+    """
 
     url: str
     model: str
+    certificate_file: str = ""
     taken: int = 0
     refused: list[tuple[int, str]] = field(default_factory=list)
 
@@ -62,7 +70,8 @@ class Sender:
         request = Request(url, json.dumps(entries).encode(), headers)
         for attempt in range(1, TRIES + 1):
             try:
-                with urlopen(request, timeout=TIMEOUT_S) as reply:
+                context = own_certificate(self.certificate_file)
+                with urlopen(request, timeout=TIMEOUT_S, context=context) as reply:
                     reply.read()
                 return ""
             except HTTPError as error:
@@ -73,8 +82,9 @@ class Sender:
                 if error.code not in BUSY or attempt == TRIES:
                     raise CliError("the gateway takes no labels", sentence) from error
             except (OSError, HTTPException) as error:
-                if attempt == TRIES:
-                    cause = f"{url}: {getattr(error, 'reason', error)}"
+                reason = getattr(error, "reason", error)
+                if attempt == TRIES or isinstance(reason, SSLCertVerificationError):
+                    cause = f"{url}: {reason}"
                     hint = "start one with `driftgate up`, or name its --url"
                     raise CliError("no gateway answers", cause, hint, Exit.UNREACHABLE) from error
             time.sleep(PAUSE_S)

@@ -65,7 +65,7 @@ class LabelGateway:
         headers = {"content-type": "application/json"} if body is not None else {}
         request = urllib.request.Request(self._url + path, body, headers)
         try:
-            context = self._context()
+            context = own_certificate(self._certificate_file)
             with urllib.request.urlopen(request, timeout=TIMEOUT_S, context=context) as reply:
                 reply.read(ANSWER_BYTES_MAX)
                 return reply.status, ""
@@ -76,16 +76,19 @@ class LabelGateway:
             reason = getattr(error, "reason", error)
             raise GatewayAway(f"no gateway answers at {self._url}: {reason}") from error
 
-    def _context(self) -> ssl.SSLContext | None:
-        """Trusts that one certificate, whoever signed it and for whatever name: the file is of
-        this machine. Read anew each time, as it may be replaced. Raises: OSError.
-        """
-        if not self._certificate_file:
-            return None
-        context = ssl.create_default_context(cafile=self._certificate_file)
-        context.check_hostname = False
-        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-        return context
+
+def own_certificate(file: str) -> ssl.SSLContext | None:
+    """Trusts the certificate of this machine's gateway, whoever signed it and for whatever name.
+
+    file: may be replaced, so it is read anew each time; empty: the gateway speaks plain text.
+    Raises: OSError.
+    """
+    if not file:
+        return None
+    context = ssl.create_default_context(cafile=file)
+    context.check_hostname = False
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    return context
 
 
 def _sentence(error: urllib.error.HTTPError) -> str:

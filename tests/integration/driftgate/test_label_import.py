@@ -1,6 +1,7 @@
 """`driftgate label import`: a file's labels at a gateway, and what is said of them."""
 
 import json
+import ssl
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +17,7 @@ from driftgate.labelling import sender
 from driftgate.labelling.label_file import BATCH_ROWS
 from eventlog import Label
 from monitor.published import Published, Snapshot
+from tests.broker.authority import Authority
 from tests.label_gateway import ALIEN, Gateway, ids, label_gateway
 from tests.monitor_served import served
 
@@ -58,6 +60,28 @@ def test_a_files_labels_arrive_and_rows_without_one_are_passed_over(
     out = capsys.readouterr().out
     assert "3 labels taken, 1 rows without one" in out
     assert "no monitor answers" in out
+
+
+def test_over_tls_the_own_gateways_certificate_is_trusted_and_elsewhere_what_python_trusts(
+    gateway: Gateway, tmp_path: Path, capsys: Any
+) -> None:
+    mine, key = Authority(tmp_path, "ca").create().issue("mine")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(mine, key)
+    gateway.server.socket = context.wrap_socket(gateway.server.socket, server_side=True)
+    file = tmp_path / "truth.csv"
+    pa.csv.write_csv(pa.table({"prediction_id": ids(1), "label": [1.0]}), file)
+    (tmp_path / "driftgate.toml").write_text(
+        f'state_dir = "{tmp_path}/state"\n[gateway]\nhttp_port = {gateway.server.server_port}\n'
+        f'[tls]\ncertificate_file = "{mine}"\nkey_file = "{key}"\n'
+    )
+    words = ["label", "import", str(file), "m", "--config", str(tmp_path / "driftgate.toml")]
+    assert main(words) == 0
+    assert len(gateway.labels) == 1
+    capsys.readouterr()
+    assert main([*words, "--url", gateway.url.replace("http:", "https:")]) == 4
+    assert "certificate verify failed" in capsys.readouterr().err
+    assert len(gateway.labels) == 1
 
 
 @pytest.mark.parametrize("suffix", ["parquet", "csv"])
