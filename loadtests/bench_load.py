@@ -97,13 +97,13 @@ def measure(pairs: int, window_s: float, big_mb: int) -> dict[str, Any]:
         "p99_ms_quiet": statistics.median(quiet.p99_ms for quiet, _ in counted),
         "p99_ms_loading": statistics.median(busy.p99_ms for _, busy in counted),
         "pairs_p99_ms": _p99_ms(counted),
-        "ratio": change.value,
+        "ratio": change.median,
         "ratio_95": [change.low, change.high],
-        "ratio_mean": mean.value,
+        "ratio_mean": mean.mean,
         "ratio_mean_95": [mean.low, mean.high],
         "void": counted is measured,
         "void_pairs": len(void),
-        "ratio_with_void": with_void.value,
+        "ratio_with_void": with_void.median,
         "ratio_with_void_95": [with_void.low, with_void.high],
     }
 

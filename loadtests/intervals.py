@@ -15,7 +15,14 @@ T_95_MORE = 2.262  # of more than 10: a little too wide, never too narrow
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    value: float
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class MedianInterval:
+    median: float
     low: float
     high: float
 
@@ -32,10 +39,10 @@ def interval(values: Sequence[float]) -> Interval:
 def ratio(pairs: Sequence[tuple[float, float]]) -> Interval:
     """Of the second to the first of each pair; on the scale of logarithms."""
     found = interval([math.log(second / first) for first, second in pairs])
-    return Interval(math.exp(found.value), math.exp(found.low), math.exp(found.high))
+    return Interval(math.exp(found.mean), math.exp(found.low), math.exp(found.high))
 
 
-def median_ratio(pairs: Sequence[tuple[float, float]]) -> Interval:
+def median_ratio(pairs: Sequence[tuple[float, float]]) -> MedianInterval:
     """Of the second to the first of each pair: the median, and what holds it in 95 of 100 cases.
 
     Below six pairs nothing does: from the least to the greatest then.
@@ -45,4 +52,4 @@ def median_ratio(pairs: Sequence[tuple[float, float]]) -> Interval:
     beyond = 0  # so many on each side
     while 2 * sum(math.comb(count, k) for k in range(beyond + 2)) <= 0.05 * 2**count:
         beyond += 1
-    return Interval(statistics.median(ratios), ratios[beyond], ratios[count - 1 - beyond])
+    return MedianInterval(statistics.median(ratios), ratios[beyond], ratios[count - 1 - beyond])

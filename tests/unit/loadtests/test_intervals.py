@@ -11,7 +11,7 @@ from loadtests.intervals import interval, median_ratio, ratio
 def test_the_interval_of_few_values_is_students():
     found = interval([1.0, 2.0, 3.0])
     half = 4.303 * 1.0 / math.sqrt(3)
-    assert found.value == 2.0
+    assert found.mean == 2.0
     assert (found.low, found.high) == pytest.approx((2 - half, 2 + half))
 
 
@@ -22,16 +22,16 @@ def test_more_values_than_the_table_has_are_taken():
 
 def test_ratios_are_averaged_on_the_scale_of_logarithms():
     found = ratio([(1.0, 2.0), (2.0, 1.0)])
-    assert found.value == pytest.approx(1.0)
+    assert found.mean == pytest.approx(1.0)
     assert found.low * found.high == pytest.approx(1.0)
 
 
 def test_the_interval_of_a_median_is_between_order_statistics():
     pairs = [(1.0, float(value)) for value in (5, 3, 8, 1, 12, 9, 2, 10, 4, 6, 11, 700)]
     found = median_ratio(pairs)
-    assert (found.value, found.low, found.high) == (7.0, 3.0, 11.0)  # 96.1 % of twelve
+    assert (found.median, found.low, found.high) == (7.0, 3.0, 11.0)  # 96.1 % of twelve
     few = median_ratio(pairs[:5])
-    assert (few.value, few.low, few.high) == (5.0, 1.0, 12.0)
+    assert (few.median, few.low, few.high) == (5.0, 1.0, 12.0)
 
 
 @pytest.mark.parametrize("count", [6, 10, 12, 17])
