@@ -32,6 +32,8 @@ def running(mark: str) -> list[str]:
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)]
 )
 def test_a_demo_that_is_stopped_midway_leaves_no_process_behind(tmp_path, number, code):
+    # Whoever runs the tests in the background may ignore it, and children inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     mark = f"DRIFTGATE_TEST_MARK={tmp_path}"
     name, _, value = mark.partition("=")
     demo = subprocess.Popen(
