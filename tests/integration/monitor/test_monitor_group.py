@@ -19,7 +19,7 @@ from eventlog.kafka.log import KafkaLog
 from eventlog.kafka.sender import Addressed, Sender
 from eventlog.kafka.topics import partition_of
 from eventlog.log import scan
-from monitor.__main__ import World, read_settings
+from monitor.__main__ import read_settings
 from monitor.kafka import group_monitor
 from monitor.kafka.compose import open_group_monitor
 from monitor.kafka.consumed import consumed_rows
@@ -27,6 +27,7 @@ from monitor.kafka.handover_topic import HandoverTopic
 from monitor.kafka.ownership import NotOwner, Ownership
 from monitor.published import Published
 from monitor.row_finder import RowFinder
+from monitor.world import World
 from tests.broker.topics import read_topic
 from tests.monitor_cluster import BAD, GOOD, SETTINGS, Cluster, partitions_of, rows_of
 from tests.monitor_process import Admin, Home, Process, wait_for
