@@ -95,8 +95,9 @@ class Config:
 
     @property
     def http_url(self) -> str:
-        scheme = "https" if self.gateway.tls.enabled else "http"
-        return f"{scheme}://{reachable(self.gateway.host)}:{self.gateway.http_port}"
+        return (
+            f"{self.gateway.tls.scheme}://{reachable(self.gateway.host)}:{self.gateway.http_port}"
+        )
 
     @property
     def grpc_address(self) -> str:

@@ -71,6 +71,11 @@ class TlsSettings:
     def enabled(self) -> bool:
         return bool(self.certificate_file)
 
+    @property
+    def scheme(self) -> str:
+        """Of the HTTP port's addresses."""
+        return "https" if self.enabled else "http"
+
 
 @dataclass(frozen=True, slots=True)
 class GatewaySettings:

@@ -17,6 +17,15 @@ T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 
+def is_told_to_end() -> bool:
+    """Whether a cancellation that was caught is this task's own, and not one within a client.
+
+    A client raises to its callers the cancellation of tasks that it keeps.
+    """
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
+
+
 async def stop_within(seconds: float, *stops: Coroutine[Any, Any, object]) -> None:
     """Wait for clients to stop, for so long at most; how they fail at it does not matter.
 

@@ -29,7 +29,7 @@ from eventlog.core.kafka_message import Message
 from eventlog.core.record import LogError
 from eventlog.kafka.cluster import Cluster
 from eventlog.kafka.connect import client_arguments, explain
-from eventlog.kafka.event_loop import stop_within
+from eventlog.kafka.event_loop import is_told_to_end, stop_within
 from eventlog.kafka.failure import Unavailable, sentence
 from eventlog.kafka.feed import Damaged, Feed, message_of
 from eventlog.kafka.figures import Figures
@@ -84,8 +84,7 @@ class LabelTopic(ConsumerRebalanceListener):  # type: ignore[misc]
                 except LogError as error:
                     self._away(str(error))
                 except asyncio.CancelledError:
-                    task = asyncio.current_task()
-                    if task is None or task.cancelling():
+                    if is_told_to_end():
                         raise
                     self._away(f"topic {self._topic}: the connection was lost")  # a task within
                 except Exception as error:  # codecs raise what they like for bytes that are wrong

@@ -30,7 +30,7 @@ from eventlog.core.kafka_message import Message, Placed, to_message
 from eventlog.core.record import LABELS, PREDICTIONS
 from eventlog.kafka.cluster import close_client, count_partitions, replicas_in_sync
 from eventlog.kafka.connect import client_arguments, explain
-from eventlog.kafka.event_loop import EventLoop
+from eventlog.kafka.event_loop import EventLoop, is_told_to_end
 from eventlog.kafka.failure import Unavailable, Unsendable, sentence
 from eventlog.kafka.topics import Topics, partition_of
 from eventlog.settings import KafkaSettings
@@ -170,8 +170,7 @@ class Sender:
             return await asyncio.wrap_future(session.loop.submit(coroutine))
         except asyncio.CancelledError:
             await self._discard(DISCARD_S)
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
+            if is_told_to_end():
                 raise
             raise Unavailable("the sender was closed") from None
         except Exception:

@@ -20,7 +20,7 @@ from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitio
 from aiokafka.errors import KafkaError
 
 from eventlog.kafka.connect import client_arguments
-from eventlog.kafka.event_loop import EventLoop, stop_within
+from eventlog.kafka.event_loop import EventLoop, is_told_to_end, stop_within
 from eventlog.kafka.failure import sentence
 from eventlog.settings import KafkaSettings
 
@@ -102,8 +102,7 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
             except (OSError, KafkaError) as error:
                 self._failed(sentence(error))
             except asyncio.CancelledError:
-                task = asyncio.current_task()
-                if task is None or task.cancelling():
+                if is_told_to_end():
                     raise
                 self._failed("the connection to Kafka was closed")  # a task of the client's
             await self._stop()

@@ -17,7 +17,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from eventlog.kafka.connect import client_arguments, explain
-from eventlog.kafka.event_loop import EventLoop
+from eventlog.kafka.event_loop import EventLoop, is_told_to_end
 from eventlog.kafka.failure import sentence
 from eventlog.kafka.topics import Topics
 from eventlog.settings import KafkaSettings
@@ -84,8 +84,7 @@ class KafkaControlLog:
         except RuntimeError as error:
             raise OutOfReachError("the connection to Kafka was closed") from error
         except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
+            if is_told_to_end():
                 raise
             raise OutOfReachError("the connection to Kafka was closed") from None
 

@@ -245,7 +245,7 @@ class Supervisor:
     async def _say_ready(self) -> None:
         await self._control.became_ready.wait()
         host, ports = self._config.gateway.host, self.sockets.ports
-        scheme = "https" if self._config.gateway.tls.enabled else "http"
+        scheme = self._config.gateway.tls.scheme
         print(
             f"ready http={scheme}://{host}:{ports['http']} grpc={host}:{ports['grpc']} "
             f"metrics=http://{host}:{ports['metrics']}/metrics "

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from eventlog.kafka.event_loop import stop_within
+from eventlog.kafka.event_loop import is_told_to_end, stop_within
 
 
 def test_a_client_that_raises_a_cancellation_ends_only_itself():
@@ -40,3 +40,25 @@ def test_a_client_that_never_stops_is_left():
         await task
 
     asyncio.run(main())
+
+
+def test_a_cancellation_within_a_client_is_told_from_ones_own():
+    found = []
+
+    async def waits(raised):
+        try:
+            await raised
+        except asyncio.CancelledError:
+            found.append(is_told_to_end())
+
+    async def main():
+        stray = asyncio.get_running_loop().create_future()
+        stray.cancel()
+        await waits(stray)
+        task = asyncio.create_task(waits(asyncio.sleep(3600)))
+        await asyncio.sleep(0)
+        task.cancel()
+        await task
+
+    asyncio.run(main())
+    assert found == [False, True]
