@@ -102,11 +102,11 @@ class EmbeddedRegistry:
             query = "SELECT alias, version FROM aliases WHERE model = ? ORDER BY alias"
             return {alias: str(version) for alias, version in connection.execute(query, (model,))}
 
-    def alias_serial(self, model: str, alias: str) -> int:
+    def alias(self, model: str, alias: str) -> tuple[str | None, int]:
         check_model_name(model)
         check_alias(alias)
         with self._index.reading() as connection:
-            return current_alias(connection, model, alias)[1]
+            return current_alias(connection, model, alias)
 
     def alias_history(self, model: str, alias: str) -> list[AliasChange]:
         """Every move of an alias, oldest first."""

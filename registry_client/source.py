@@ -35,8 +35,12 @@ class Source(Protocol):
         """Alias -> version."""
         ...
 
-    def alias_serial(self, model: str, alias: str) -> int:
-        """A number that rises whenever the alias moves; 0 while there is none."""
+    def alias(self, model: str, alias: str) -> tuple[str | None, int]:
+        """(version, serial) at one moment; the serial rises whenever the alias moves.
+
+        (None, 0) while there is none. Read one by one, a version could be taken for
+        the one of a move that came in between.
+        """
         ...
 
     def manifest(self, model: str, version: str) -> Manifest:

@@ -81,8 +81,8 @@ class TritonRepository:
         versions = self.versions(model)
         return {CHAMPION: versions[-1]} if versions else {}
 
-    def alias_serial(self, model: str, alias: str) -> int:
-        """The change time of the folder or its configuration when the champion was first seen.
+    def alias(self, model: str, alias: str) -> tuple[str | None, int]:
+        """serial: the change time of folder or configuration when the champion was first seen.
 
         A version that comes or goes changes its parent folder's change time, which
         no copying tool can set back; edits that leave the champion where it is do
@@ -90,12 +90,12 @@ class TritonRepository:
         """
         version = self.aliases(model).get(check_alias(alias))
         if version is None:
-            return 0
+            return None, 0
         seen = self._serials.get(model)
         if seen is None or seen[0] != version:
             serial = max(self._change_ns(model), seen[1] + 1 if seen else 0)
             self._serials[model] = seen = (version, serial)
-        return seen[1]
+        return seen
 
     def manifest(self, model: str, version: str) -> Manifest:
         """Hash and scan what lies there; unchanged files are not read again."""

@@ -84,10 +84,9 @@ def look(source: Source, known: Mapping[str, Champion]) -> Look:
 
 
 def _champion(source: Source, model: str, known: Champion | None) -> Champion | None:
-    version = source.aliases(model).get(CHAMPION)
+    version, serial = source.alias(model, CHAMPION)
     if version is None:
         return None
-    serial = source.alias_serial(model, CHAMPION)
     if known is not None and (known.serial, known.version.version) == (serial, version):
         return known
     return Champion(Version(version, source.manifest(model, version).digest), serial)
@@ -245,8 +244,8 @@ class CachedVersion:
     def aliases(self, model: str) -> dict[str, str]:  # noqa: ARG002 - a Source's signature
         return {}
 
-    def alias_serial(self, model: str, alias: str) -> int:  # noqa: ARG002 - as above
-        return 0
+    def alias(self, model: str, alias: str) -> tuple[str | None, int]:  # noqa: ARG002 - as above
+        return None, 0
 
     def manifest(self, model: str, version: str) -> Manifest:
         manifest = self._manifest()

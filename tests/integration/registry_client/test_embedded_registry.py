@@ -148,7 +148,7 @@ def test_an_unknown_model_has_no_versions_and_its_manifest_is_not_found(
 ) -> None:
     assert registry.versions("nope") == []
     assert registry.aliases("nope") == {}
-    assert registry.alias_serial("nope", "champion") == 0
+    assert registry.alias("nope", "champion") == (None, 0)
     with pytest.raises(NotFound, match="nope version 1"):
         registry.manifest("nope", "1")
     with pytest.raises(NotFound):
@@ -166,7 +166,7 @@ def test_an_alias_moves_only_from_where_the_caller_believes_it(registry: Embedde
     assert registry.aliases("m") == {"champion": "1"}
     assert registry.set_alias("m", "champion", "2", expected="1", reason="better") == 2
     assert registry.set_alias("m", "champion", "1") == 3
-    assert registry.alias_serial("m", "champion") == 3
+    assert registry.alias("m", "champion") == ("1", 3)
     history = registry.alias_history("m", "champion")
     assert [(c.serial, c.previous, c.version, c.reason) for c in history] == [
         (1, None, "1", ""),

@@ -29,7 +29,7 @@ def contents(registry: EmbeddedRegistry) -> object:
             [registry.manifest(model, version) for version in registry.versions(model)],
             registry.aliases(model),
             registry.alias_history(model, "champion"),
-            registry.alias_serial(model, "champion"),
+            registry.alias(model, "champion")[1],
         )
         for model in registry.models()
     ]
@@ -98,7 +98,7 @@ def test_a_file_that_cannot_be_read_back_is_skipped_and_counted(folder: Path) ->
     assert rebuilt.versions("a") == ["2"]
     assert rebuilt.versions("b") == [str(n) for n in range(1, 13) if n != 7]
     assert rebuilt.aliases("a") == {"champion": "2"}
-    assert rebuilt.alias_serial("a", "champion") == 2
+    assert rebuilt.alias("a", "champion")[1] == 2
     assert rebuilt.aliases("b") == {}
     assert "12 manifests and 1 aliases (4 unreadable files skipped)" in rebuilt.notes[0]
 

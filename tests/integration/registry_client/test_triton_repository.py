@@ -147,24 +147,24 @@ def test_a_configuration_that_cannot_be_meant_is_refused_for_its_model_only(
 def test_the_serial_rises_when_the_champion_moves_up_or_down(tmp_path: Path) -> None:
     add(tmp_path, "m", "1")
     source = TritonRepository(tmp_path)
-    serials = [source.alias_serial("m", "champion")]
+    serials = [source.alias("m", "champion")[1]]
     newer = add(tmp_path, "m", "2")
-    serials.append(source.alias_serial("m", "champion"))
+    serials.append(source.alias("m", "champion")[1])
     newer.unlink()
     newer.parent.rmdir()
-    serials.append(source.alias_serial("m", "champion"))
+    serials.append(source.alias("m", "champion")[1])
     configure(tmp_path, "m", "version_policy { all { } }")
-    assert source.alias_serial("m", "champion") == serials[-1]  # it did not move
+    assert source.alias("m", "champion")[1] == serials[-1]  # it did not move
     assert serials[0] < serials[1] < serials[2]
-    assert source.alias_serial("m", "other") == 0
+    assert source.alias("m", "other") == (None, 0)
 
 
 def test_a_restarted_process_does_not_see_a_lower_serial(tmp_path: Path) -> None:
     add(tmp_path, "m", "1")
-    before = TritonRepository(tmp_path).alias_serial("m", "champion")
-    assert TritonRepository(tmp_path).alias_serial("m", "champion") == before
+    before = TritonRepository(tmp_path).alias("m", "champion")[1]
+    assert TritonRepository(tmp_path).alias("m", "champion")[1] == before
     add(tmp_path, "m", "2")
-    assert TritonRepository(tmp_path).alias_serial("m", "champion") > before
+    assert TritonRepository(tmp_path).alias("m", "champion")[1] > before
 
 
 def test_a_version_counts_once_its_model_file_is_there(tmp_path: Path) -> None:
