@@ -6,6 +6,7 @@ raw, as clients index them by position.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -247,21 +248,25 @@ class GrpcReplies:
     ) -> bytes:
         """A serialized ModelInferResponse."""
         rows = stop - start
-        if any(want.place for want in wanted):
+        if wanted and any(want.place for want in wanted):
             return self._encode_shared(outputs, start, stop, envelope, wanted, prediction_id)
         chosen = [want.index for want in wanted] if wanted else range(len(outputs.arrays))
-        pieces = [self._head(tuple((i, outputs.shape(i, rows)) for i in chosen))]
-        pieces += self._own(envelope, prediction_id)
+        head = None if wanted else outputs.heads.get(rows)
+        if head is None:
+            head = self._head(tuple((i, outputs.shape(i, rows)) for i in chosen))
+            if not wanted:
+                outputs.heads[rows] = head
+        pieces = [head, *self._own(envelope, prediction_id)]
         for index in chosen:
-            raw = encode_raw(outputs.slice(index, start, stop))
-            pieces += (b"\x32", varint(len(raw)), raw)  # field 6, bytes
+            raw = outputs.raw(index, start, stop)
+            pieces += (_raw_head(len(raw)), raw)
         return b"".join(pieces)
 
     def _own(self, envelope: Envelope, prediction_id: str) -> list[bytes]:
         """What only this reply has."""
-        pieces = []
+        pieces: list[bytes] = []
         if prediction_id:
-            pieces.append(_PREDICTION_ID_HEAD + prediction_id.encode())
+            pieces += (_PREDICTION_ID_HEAD, prediction_id.encode())
         if envelope.id or envelope.details:
             tail = pb.ModelInferResponse(id=envelope.id)
             if envelope.details:
@@ -346,6 +351,12 @@ def _final() -> bytes:
 
 
 _FINAL = _final()
+
+
+@lru_cache(maxsize=1024)
+def _raw_head(size: int) -> bytes:
+    """What stands before an output of `size` bytes: field 6, bytes."""
+    return b"\x32" + varint(size)
 
 
 def varint(value: int) -> bytes:

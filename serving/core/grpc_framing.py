@@ -48,6 +48,7 @@ class Target(Protocol):
 Allocate = Callable[[int], tuple[bytes, Target]]
 
 
+@lru_cache(maxsize=1024)
 def prefix(size: int, *, packed: bool = False) -> bytes:
     """What stands before a message of `size` bytes."""
     return (b"\1" if packed else b"\0") + size.to_bytes(4, "big")

@@ -5,16 +5,18 @@ is rendered once and kept; a reply then costs one join.
 """
 
 from collections.abc import Sequence
+from math import prod
 
 import orjson
 
 from serving.core.binary_codec import encode_raw
-from serving.core.datatypes import Array
+from serving.core.datatypes import BYTES_VARY, Array
 from serving.core.json_codec import row_texts
 from serving.core.request import Envelope, WantedOutput
 from serving.core.signature import Signature
 
 _HEADS_MAX = 1024  # distinct output shapes whose rendering is kept per version
+SHORT_ROW_BYTES = 1024  # up to here a second copy costs less than cutting the array
 
 
 class BatchOutputs:
@@ -24,19 +26,50 @@ class BatchOutputs:
     version that does not batch, the whole output of its single request.
     """
 
-    __slots__ = ("_texts", "arrays", "batched", "row_tails", "signature")
+    __slots__ = (
+        "_raws",
+        "_texts",
+        "arrays",
+        "batched",
+        "blob_tails",
+        "heads",
+        "row_tails",
+        "signature",
+    )
 
     def __init__(self, signature: Signature, arrays: Sequence[Array]) -> None:
         self.signature = signature
         self.arrays = arrays
         self.batched = signature.max_batch_size > 0
         self._texts: list[list[bytes] | None] = [None] * len(arrays)
-        self.row_tails: list[bytes] | None = None  # of replies, filled when first needed
+        self._raws: list[tuple[bytes, int] | None] = [None] * len(arrays)
+        # Of replies, filled when first needed: in JSON their ends by row, with binary tensors
+        # what stands before those by number of rows, in gRPC their heads by number of rows.
+        self.row_tails: list[bytes] | None = None
+        self.blob_tails: dict[int, bytes] = {}
+        self.heads: dict[int, bytes] = {}
 
     def slice(self, output: int, start: int, stop: int) -> Array:
         """A view of the rows of one request."""
         array = self.arrays[output]
         return array[start:stop] if self.batched else array
+
+    def raw(self, output: int, start: int, stop: int) -> bytes:
+        """The rows of one request as they travel in binary."""
+        data, row_bytes = self._raws[output] or self._raw(output)
+        if row_bytes:
+            return data[start * row_bytes : stop * row_bytes]
+        return encode_raw(self.slice(output, start, stop))
+
+    def _raw(self, output: int) -> tuple[bytes, int]:
+        """All rows and the size of one; 0: each request's are better taken by themselves."""
+        array, found = self.arrays[output], (b"", 0)
+        if self.batched and array.dtype != object and array.nbytes > 0:
+            row_bytes = array.nbytes // len(array)
+            if row_bytes <= SHORT_ROW_BYTES:
+                found = (array.tobytes(), row_bytes)
+        self._raws[output] = found
+        return found
 
     def text(self, output: int, start: int, stop: int) -> bytes:
         """The flat JSON elements of the rows of one request, without brackets."""
@@ -63,12 +96,23 @@ class BatchOutputs:
 class JsonReplies:
     """Encodes the replies of one version."""
 
-    __slots__ = ("_all", "_blob_heads", "_digest", "_heads", "_name", "_open", "_signature")
+    __slots__ = (
+        "_all",
+        "_blob_heads",
+        "_digest",
+        "_heads",
+        "_name",
+        "_open",
+        "_signature",
+        "_sized",
+    )
 
     def __init__(self, signature: Signature, digest: str) -> None:
         self._signature = signature
         self._digest = digest
         self._all = [WantedOutput(index) for index in range(len(signature.outputs))]
+        # Whether the bytes of all outputs follow from their shapes.
+        self._sized = all(spec.datatype not in BYTES_VARY for spec in signature.outputs)
         model, version = orjson.dumps(signature.model), orjson.dumps(signature.version)
         self._name = b'"model_name":%b,"model_version":%b' % (model, version)
         self._open = b'{%b,"parameters":{"prediction_id":"' % self._name
@@ -90,6 +134,8 @@ class JsonReplies:
             if plain and stop - start == 1:
                 tails = outputs.row_tails or self._tails(outputs)
                 return b"".join((self._open, prediction_id.encode(), tails[start])), 0
+            if not wanted and self._sized and envelope.binary_outputs:
+                return self._all_blobs(outputs, start, stop, prediction_id)
             pieces = [self._open, prediction_id.encode(), b'"},"outputs":[']
         else:
             pieces = self._opening(envelope, prediction_id)
@@ -97,6 +143,22 @@ class JsonReplies:
             self._add_texts(pieces, outputs, start, stop)
             return b"".join(pieces), 0
         return self._with_blobs(pieces, outputs, start, stop, envelope, wanted)
+
+    def _all_blobs(
+        self, outputs: BatchOutputs, start: int, stop: int, prediction_id: str
+    ) -> tuple[bytes, int]:
+        """A reply of nothing but binary tensors, whose sizes follow from the number of rows."""
+        rows = stop - start
+        tail = outputs.blob_tails.get(rows)
+        if tail is None:
+            entries = []
+            for index, array in enumerate(outputs.arrays):
+                shape = outputs.shape(index, rows)
+                entries.append(self._blob_head(index, shape, array.itemsize * prod(shape)))
+            tail = outputs.blob_tails[rows] = b'"},"outputs":[%b]}' % b",".join(entries)
+        pieces = [self._open, prediction_id.encode(), tail]
+        pieces += [outputs.raw(index, start, stop) for index in range(len(outputs.arrays))]
+        return b"".join(pieces), len(self._open) + len(prediction_id) + len(tail)
 
     def _opening(self, envelope: Envelope, prediction_id: str) -> list[bytes]:
         parameters: dict[str, str] = {}
@@ -173,7 +235,7 @@ class JsonReplies:
                 # No parameters: Triton's C++ client takes any to hold a `binary_data_size`.
                 entries.append(self._describe(want.index, shape) + b"}")
             elif envelope.binary_outputs if want.binary is None else want.binary:
-                blob = encode_raw(outputs.slice(want.index, start, stop))
+                blob = outputs.raw(want.index, start, stop)
                 entries.append(self._blob_head(want.index, shape, len(blob)))
                 blobs.append(blob)
             else:

@@ -111,12 +111,12 @@ class Worker:
         config = self._config
         if not config.grpc_library:
             return GrpcServer(
-                self._plane, hosted, config.limits, config.compression,
+                self._plane, hosted, config.compression,
                 config.grpc_host, config.grpc_port, self._certificates,
             )  # fmt: skip
         counts = Counts(config.grpc_connections_path, config.index, config.workers)
         return Http2Server(
-            self._loop, self._plane, hosted, config.limits, config.compression,
+            self._loop, self._plane, hosted, config.compression,
             config.grpc_library, self._listeners[1], counts, self._handshakes("grpc"),
         )  # fmt: skip
 

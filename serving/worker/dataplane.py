@@ -9,7 +9,12 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from serving.core.admission import MESSAGE_OVERHEAD_BYTES, RAW_BYTES_FACTOR, Admission
+from serving.core.admission import (
+    MESSAGE_OVERHEAD_BYTES,
+    RAW_BYTES_FACTOR,
+    Admission,
+    message_limit,
+)
 from serving.core.binary_forms import BinaryForms
 from serving.core.datatypes import Array
 from serving.core.errors import (
@@ -74,6 +79,9 @@ class DataPlane:
             limits.body_bytes_max,
             limits.message_bytes_max + MESSAGE_OVERHEAD_BYTES,
         )
+        # Of a gRPC message; and as many of them at most may count as JSON does.
+        self.message_bytes_max = message_limit(limits.message_bytes_max, self.admission.bytes_max)
+        self.untyped_bytes_max = min(limits.body_bytes_max, self.message_bytes_max)
         self.table: RoutingTable[Version] = RoutingTable(0, {})
         self.templates = Templates()
         self.binary_forms = BinaryForms()

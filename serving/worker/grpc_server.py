@@ -20,9 +20,8 @@ from typing import Any, NoReturn
 
 import grpc
 
-from serving.core.admission import message_limit
 from serving.core.errors import DeadlineExceeded, GrpcStatus, ServeError
-from serving.settings import CompressionSettings, LimitSettings
+from serving.settings import CompressionSettings
 from serving.tls import Certificates
 from serving.worker.dataplane import DataPlane
 from serving.worker.grpc_call import (
@@ -141,7 +140,6 @@ class GrpcServer:
         self,
         plane: DataPlane,
         hosted: HostedServices,
-        limits: LimitSettings,
         compression: CompressionSettings,
         host: str,
         port: int,
@@ -150,8 +148,7 @@ class GrpcServer:
         """certificates: None for plain text."""
         self._hosted, self._certificates = hosted, certificates
         self._address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        message_bytes = message_limit(limits.message_bytes_max, plane.admission.bytes_max)
-        self._options = _options(message_bytes, compression)
+        self._options = _options(plane.message_bytes_max, compression)
         self._server: grpc.aio.Server | None = None
 
     async def start(self) -> None:

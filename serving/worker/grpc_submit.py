@@ -1,7 +1,6 @@
 """From the bytes of a gRPC message into the data plane, for calls and for streams."""
 
 from eventlog.core.traceparent import parse_traceparent
-from serving.core.admission import message_limit
 from serving.core.errors import ServeError
 from serving.core.grpc_codec import GrpcRequest
 from serving.core.grpc_forms import FormedRequest
@@ -28,14 +27,12 @@ def submit(plane: DataPlane, request: Request, size: int, call: Call, waiter: Wa
     except ServeError as error:
         plane.count_refused(request.model, "grpc", error)
         raise
-    limits = plane.limits
-    largest = message_limit(limits.message_bytes_max, plane.admission.bytes_max)
     return plane.infer(
         lambda: request,
         request.model,
         request.version,
         left_ns,
-        request.cost(size, min(limits.body_bytes_max, largest)),
+        request.cost(size, plane.untyped_bytes_max),
         waiter,
     )
 

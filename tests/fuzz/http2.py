@@ -44,6 +44,7 @@ class World:
         ignore = lambda *_: None  # noqa: E731
         plane: Any = SimpleNamespace(
             limits=LimitSettings(),
+            message_bytes_max=MESSAGE_BYTES_MAX,
             draining=False,
             metrics=SimpleNamespace(
                 closed=ignore, connections_of=lambda _: SimpleNamespace(set=ignore)
@@ -57,9 +58,7 @@ class World:
         }
         binding = _binding()
         packer = ReplyPacker(LOOP, 64)
-        self.gate = Http2Gate(
-            LOOP, plane, binding, methods, packer, MESSAGE_BYTES_MAX, packs_replies=True
-        )
+        self.gate = Http2Gate(LOOP, plane, binding, methods, packer, packs_replies=True)
 
     def exchange(self, pieces: Sequence[bytes]) -> Answers:
         """What a connection says to these pieces, each read at once."""

@@ -38,7 +38,7 @@ from serving.core.grpc_framing import (
     timeout_ns,
 )
 from serving.core.pace import NEVER
-from serving.worker.grpc_call import RETRY_PUSHBACK_MS, Begin, Stream, Unary
+from serving.worker.grpc_call import METADATA_KEYS, RETRY_PUSHBACK_MS, Begin, Stream, Unary
 from serving.worker.http2.binding import HeaderList
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ log = logging.getLogger("driftgate.serving")
 
 # Replies of one stream that its client has not taken; beyond it the handler waits.
 UNSENT_BYTES_MAX = 256 * 1024
+_KEYS = {key: key.encode() for key in METADATA_KEYS}
 RETRY_PUSHBACK = (b"grpc-retry-pushback-ms", RETRY_PUSHBACK_MS.encode())
 # Up to here a copy costs less than a second piece would.
 JOIN_BYTES_MAX = 64 * 1024
@@ -90,7 +91,8 @@ class ServerCall:
     # What handlers ask
 
     def metadata(self, name: str) -> str:
-        return self.fields.get(name.encode(), b"").decode("latin-1")
+        value = self.fields.get(_KEYS[name])
+        return "" if value is None else value.decode("latin-1")
 
     def left_ns(self) -> int:
         if self.deadline == NEVER:
@@ -150,10 +152,9 @@ class ServerCall:
             if (
                 self._reader is None
                 and size >= PREFIX_BYTES
-                and (length := int.from_bytes(chunk[1:PREFIX_BYTES], "big")) == size - PREFIX_BYTES
-                and chunk[0:1] == b"\0"
+                and chunk[:PREFIX_BYTES] == prefix(size - PREFIX_BYTES)
             ):  # the usual case: one whole message
-                check_size(length, self._connection.gate.message_bytes_max)
+                check_size(size - PREFIX_BYTES, self._connection.gate.message_bytes_max)
                 self._arrived(chunk[PREFIX_BYTES:])
             else:
                 self._data_in_parts(chunk)
@@ -349,6 +350,8 @@ class ServerCall:
 
     def closed(self) -> None:
         """The stream is gone, answered or not."""
+        if self.finished and not self._unsent:
+            return  # the usual end: nothing is left to be given up
         self._connection.unsent_bytes -= self._unsent
         self._unsent = 0
         self.pieces.clear()

@@ -29,14 +29,13 @@ class Http2Gate:
         binding: Binding,
         methods: Mapping[bytes, Method],
         packer: ReplyPacker,
-        message_bytes_max: int,
         *,
         packs_replies: bool,
     ) -> None:
-        """methods: by path. message_bytes_max: of a request, before and after unpacking."""
+        """methods: by path."""
         self.loop, self.plane, self.binding = loop, plane, binding
         self.methods, self.packer, self.packs_replies = methods, packer, packs_replies
-        self.message_bytes_max = message_bytes_max
+        self.message_bytes_max = plane.message_bytes_max  # before and after unpacking
         self.unsent_bytes_max = UNSENT_BYTES_MAX
         self.field_bytes_soft, self.field_bytes_hard = METADATA_BYTES
         self.sweep_s = SWEEP_S

@@ -10,9 +10,8 @@ import socket
 from collections.abc import Iterator
 from functools import partial
 
-from serving.core.admission import message_limit
 from serving.nghttp2 import load
-from serving.settings import CompressionSettings, LimitSettings
+from serving.settings import CompressionSettings
 from serving.worker.accept import Acceptor, Counts, Handshakes
 from serving.worker.dataplane import DataPlane
 from serving.worker.grpc_call import METADATA_BYTES, Service
@@ -34,7 +33,6 @@ class Http2Server:
         loop: asyncio.AbstractEventLoop,
         plane: DataPlane,
         hosted: HostedServices,
-        limits: LimitSettings,
         compression: CompressionSettings,
         library: str,
         listener: socket.socket,
@@ -49,7 +47,6 @@ class Http2Server:
             Binding(load(library), METADATA_BYTES[1]),
             dict(_methods(hosted.services)),
             ReplyPacker(loop, REPLY_BYTES_MIN if compression.grpc_replies else 0),
-            message_limit(limits.message_bytes_max, plane.admission.bytes_max),
             packs_replies=compression.grpc_replies,
         )
         protocol = partial(Connection, self._gate)

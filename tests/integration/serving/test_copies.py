@@ -278,8 +278,7 @@ async def over_nghttp2(served):
     loop = asyncio.get_running_loop()
     packer = ReplyPacker(loop, 0)
     gate = Http2Gate(
-        loop, served.plane, Binding(library, 16_384), served.begins, packer, 64 * MIB,
-        packs_replies=False,
+        loop, served.plane, Binding(library, 16_384), served.begins, packer, packs_replies=False
     )  # fmt: skip
     server = await loop.create_server(lambda: Http2Connection(gate), "127.0.0.1", 0)
     gate.start()

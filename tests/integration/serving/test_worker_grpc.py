@@ -17,7 +17,6 @@ import pytest
 
 from protos import channel_pb2, health_pb2
 from protos import inference_pb2 as pb
-from serving.core.admission import Admission
 from serving.core.grpc_codec import GrpcRequest
 from serving.core.grpc_forms import Forms
 from serving.settings import CompressionSettings, LimitSettings
@@ -321,8 +320,7 @@ def test_a_waiting_call_does_not_hold_its_parsed_message():
         return sum(isinstance(thing, GrpcRequest) for thing in gc.get_objects())
 
     class Plane:
-        limits = LimitSettings()
-        admission = Admission(1, 2**31, 2**20)
+        untyped_bytes_max = 2**20
         forms = Forms()
 
         def infer(self, parse, *_):
