@@ -90,3 +90,23 @@ def test_a_row_that_is_no_number_is_refused(text: str) -> None:
 def test_a_wrong_number_or_size_of_keys_is_refused(keys: list[bytes]) -> None:
     with pytest.raises(ValueError, match="keys of 32 bytes"):
         IdCodec(keys)
+
+
+def test_ids_in_any_order_are_those_of_a_codec_that_made_no_other() -> None:
+    """What a codec keeps of the last id never ends up in the next one."""
+    codec = IdCodec([NEW])
+    for ts_ms, producer, sequence in [
+        (1, "abcdef", 31), (1, "abcdef", 32), (1, "abcdef", 31), (2, "abcdef", 31),
+        (2, "abcdee", 31), (1, "abcdef", 2**34 - 1), (1, "abcdef", 2**34 + 31),
+    ]:  # fmt: skip
+        made = codec.encode(ts_ms, producer, sequence)
+        assert made == IdCodec([NEW]).encode(ts_ms, producer, sequence)
+        assert codec.decode(made) == PredictionId(ts_ms, producer, sequence % 2**34)
+
+
+def test_the_mac_of_one_id_is_not_that_of_its_neighbours() -> None:
+    codec = IdCodec([NEW])
+    ids = [codec.encode(1, "abcdef", sequence) for sequence in range(64)]
+    assert len({made[-4:] for made in ids}) > 60
+    with pytest.raises(InvalidPredictionId, match="not issued"):
+        codec.decode(ids[0][:-4] + ids[1][-4:])
