@@ -32,7 +32,7 @@ from loadtests import wrk
 from loadtests.arrivals import spaced
 from loadtests.bench_requests import machine
 from loadtests.gateway import Gateway, free_ports, running
-from loadtests.intervals import Interval, interval, ratio
+from loadtests.intervals import Interval, interval, median_ratio, ratio
 from loadtests.model import FEATURES, mlp
 from loadtests.open_loop import Outcome, Request, drive, http_request
 from loadtests.process_tree import usage
@@ -252,11 +252,12 @@ def _hurt(setup: Setup) -> dict[str, Any]:
                 until(is_well, "the shipper has caught up")
                 well = window()
             pairs.append((well, hurt))
-    change = ratio([(well.p99_ms, hurt.p99_ms) for well, hurt in pairs])
+    p99_ms = [(well.p99_ms, hurt.p99_ms) for well, hurt in pairs]
     windows = [window for pair in pairs for window in pair]
     return {
         "command": list(setup.hurt),
-        "p99_ratio": asdict(change),
+        "p99_ratio": asdict(median_ratio(p99_ms)),
+        "p99_ratio_mean": asdict(ratio(p99_ms)),
         "p99_ms_well": float(np.median([well.p99_ms for well, _ in pairs])),
         "p99_ms_hurt": float(np.median([hurt.p99_ms for _, hurt in pairs])),
         "failed": sum(window.failed for window in windows),

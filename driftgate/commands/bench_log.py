@@ -96,11 +96,13 @@ def _log_text(result: dict[str, Any]) -> str:
         lines.append(f"  both on one core {result['together_rows_per_s']:8.0f} rows/s")
     if "hurt" in result:
         hurt, change = result["hurt"], result["hurt"]["p99_ratio"]
+        mean = hurt["p99_ratio_mean"]
         lines += [
             f"  p99, broker well {hurt['p99_ms_well']:8.2f} ms at 1,000 predictions/s",
             f"  p99, broker hurt {hurt['p99_ms_hurt']:8.2f} ms, {hurt['failed']} failed",
-            f"  ratio            {change['mean']:8.2f}"
+            f"  ratio, median    {change['median']:8.2f}"
             f" ({change['low']:.2f} to {change['high']:.2f}, 95 %)",
+            f"  ratio, mean      {mean['mean']:8.2f} ({mean['low']:.2f} to {mean['high']:.2f}, 95 %)",
             f"  generator, late  {hurt['generator_late_p99_ms']:8.2f} ms"
             " (p99 of the worst round; above 1 it is void)",
         ]

@@ -208,7 +208,8 @@ class ServerCall:
     def _dispatch(self, message: bytes) -> None:
         assert self._method is not None
         self._message = None
-        self._release()
+        if self._held:
+            self._release()
         begin, unary, _ = self._method
         if begin is not None:
             try:
