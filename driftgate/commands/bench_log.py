@@ -102,7 +102,8 @@ def _log_text(result: dict[str, Any]) -> str:
             f"  p99, broker hurt {hurt['p99_ms_hurt']:8.2f} ms, {hurt['failed']} failed",
             f"  ratio, median    {change['median']:8.2f}"
             f" ({change['low']:.2f} to {change['high']:.2f}, 95 %)",
-            f"  ratio, mean      {mean['mean']:8.2f} ({mean['low']:.2f} to {mean['high']:.2f}, 95 %)",
+            f"  ratio, mean      {mean['mean']:8.2f}"
+            f" ({mean['low']:.2f} to {mean['high']:.2f}, 95 %)",
             f"  generator, late  {hurt['generator_late_p99_ms']:8.2f} ms"
             " (p99 of the worst round; above 1 it is void)",
         ]
