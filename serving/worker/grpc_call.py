@@ -45,6 +45,9 @@ Begin = Callable[[bytes, Call, Reply], Callable[[], None]]
 Stream = Callable[[AsyncIterator[bytes], Call], AsyncGenerator[bytes, None]]
 
 
+Method = tuple[Begin | None, Unary | None, Stream | None]  # one of them is there
+
+
 @dataclass(frozen=True, slots=True)
 class Service:
     """A service by its full name, its methods by theirs."""

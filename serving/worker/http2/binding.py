@@ -8,17 +8,14 @@ end it, or feed it: what ends a connection is noted, and done after the call.
 
 import ctypes
 import logging
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
 import _cffi_backend
 
-from serving.core.grpc_framing import ACCEPTED_CODINGS, CODINGS, Target
+from serving.core.grpc_framing import ACCEPTED_CODINGS, CODINGS, Chunk, Target
 from serving.nghttp2 import Library
 from serving.worker.grpc_call import METADATA_KEYS, STREAMS_MAX
-
-if TYPE_CHECKING:
-    from serving.worker.http2.connection import Connection
 
 log = logging.getLogger("driftgate.serving")
 
@@ -75,13 +72,44 @@ class HeaderList:
             item.namelen, item.valuelen, item.flags = len(name), len(value), flags
 
 
+class Outgoing(Protocol):
+    """A call, as the library asks it for what is to be sent."""
+
+    pieces: list[bytes | memoryview]
+    trailers: HeaderList | None
+    half_closed: bool
+
+    def sent(self, size: int) -> None: ...
+
+
+class Events(Protocol):
+    """A connection, as the library tells it what came."""
+
+    session: Any
+    fields: dict[bytes, bytes]  # of the header list that arrives
+    field_bytes: int
+    field_bytes_soft: int
+    field_bytes_hard: int
+
+    @property
+    def calls(self) -> Mapping[int, Outgoing]: ...
+    def begin_headers(self, stream_id: int) -> None: ...
+    def end_headers(self, stream_id: int, ends: int) -> None: ...
+    def data(self, stream_id: int, chunk: Chunk, ends: int) -> None: ...
+    def half_closed(self, stream_id: int) -> None: ...
+    def small_frame(self, size: int) -> None: ...
+    def control_frame(self, kind: int, ack: int) -> None: ...
+    def stream_closed(self, stream_id: int, error_code: int) -> None: ...
+    def answered_early(self, stream_id: int) -> None: ...
+
+
 class Binding:
     """One per worker."""
 
     def __init__(self, library: Library, header_bytes_max: int) -> None:
         """header_bytes_max: of a call's metadata, told to clients."""
         self.ffi, self.lib = library.ffi, library.lib
-        self.active: Connection  # only inside the library's functions
+        self.active: Events  # only inside the library's functions
         ffi = self.ffi
         # Not `ffi`'s own, which are functions in Python around these.
         self._unpack, self._memmove = _cffi_backend.unpack, _cffi_backend.memmove

@@ -10,9 +10,9 @@ the status.
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from serving.core.content_coding import PLAIN_ONLY
 from serving.core.errors import (
@@ -38,11 +38,9 @@ from serving.core.grpc_framing import (
     timeout_ns,
 )
 from serving.core.pace import NEVER
-from serving.worker.grpc_call import METADATA_KEYS, RETRY_PUSHBACK_MS, Begin, Stream, Unary
+from serving.worker.grpc_call import METADATA_KEYS, RETRY_PUSHBACK_MS, Method, Stream, Unary
 from serving.worker.http2.binding import HeaderList
-
-if TYPE_CHECKING:
-    from serving.worker.http2.connection import Connection
+from serving.worker.http2.gate import Http2Gate
 
 log = logging.getLogger("driftgate.serving")
 
@@ -53,7 +51,25 @@ RETRY_PUSHBACK = (b"grpc-retry-pushback-ms", RETRY_PUSHBACK_MS.encode())
 # Up to here a copy costs less than a second piece would.
 JOIN_BYTES_MAX = 64 * 1024
 
-Method = tuple[Begin | None, Unary | None, Stream | None]  # one of them is there
+
+class Wire(Protocol):
+    """The connection, as its calls use it."""
+
+    unsent_bytes: int  # of replies
+
+    @property
+    def gate(self) -> Http2Gate: ...
+    @property
+    def calls(self) -> Mapping[int, object]:
+        """Those whose streams are open."""
+        ...
+
+    def message_came(self) -> None: ...
+    def give_back(self, stream_id: int, size: int) -> None: ...
+    def respond(self, stream_id: int, head: HeaderList) -> None: ...
+    def respond_last(self, stream_id: int, head: HeaderList) -> None: ...
+    def resume(self, stream_id: int) -> None: ...
+    def reset(self, stream_id: int) -> None: ...
 
 
 class ServerCall:
@@ -65,7 +81,7 @@ class ServerCall:
         "deadline", "fields", "finished", "half_closed", "moved", "pieces", "stream_id", "trailers",
     )  # fmt: skip
 
-    def __init__(self, connection: "Connection", stream_id: int) -> None:
+    def __init__(self, connection: Wire, stream_id: int) -> None:
         self._connection, self.stream_id = connection, stream_id
         self.fields: dict[bytes, bytes] = {}
         self.half_closed = False  # the client has sent all

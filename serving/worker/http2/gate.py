@@ -2,21 +2,28 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from serving.core.content_coding import Accepted
 from serving.worker.dataplane import DataPlane
-from serving.worker.grpc_call import METADATA_BYTES
+from serving.worker.grpc_call import METADATA_BYTES, Method
 from serving.worker.http2.binding import Binding
-from serving.worker.http2.call import Method
 from serving.worker.reply_packer import ReplyPacker
-
-if TYPE_CHECKING:
-    from serving.worker.http2.connection import Connection
 
 SWEEP_S = 0.25  # how late a deadline may be noticed
 UNSENT_BYTES_MAX = 64 * 1024 * 1024  # of replies that the client of a connection does not read
 CROWDED_SHARE = 0.75  # of the connections allowed; from here on idle ones must go
+
+
+class Client(Protocol):
+    """A connection, as the gate looks after it."""
+
+    waits: bool  # in the gate's list for the next flush
+
+    def flush(self) -> None: ...
+    def look(self, now: float) -> None: ...
+    def drain(self) -> None: ...
+    def abort(self) -> None: ...
 
 
 class Http2Gate:
@@ -39,10 +46,10 @@ class Http2Gate:
         self.unsent_bytes_max = UNSENT_BYTES_MAX
         self.field_bytes_soft, self.field_bytes_hard = METADATA_BYTES
         self.sweep_s = SWEEP_S
-        self.connections: set[Connection] = set()
+        self.connections: set[Client] = set()
         self.counted: Callable[[int], None] = lambda _: None  # told the number of connections
         self.now = loop.time()  # as of the last sweep
-        self._touched: list[Connection] = []
+        self._touched: list[Client] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._sweeper: asyncio.TimerHandle | None = None
         self.emptied = asyncio.Event()  # no connection is left
@@ -74,11 +81,11 @@ class Http2Gate:
         for connection in self.connections:
             connection.drain()
 
-    def add(self, connection: "Connection") -> None:
+    def add(self, connection: Client) -> None:
         self.connections.add(connection)
         self._count()
 
-    def remove(self, connection: "Connection") -> None:
+    def remove(self, connection: Client) -> None:
         self.connections.discard(connection)
         self._count()
 
@@ -91,7 +98,7 @@ class Http2Gate:
         self._gauge.set(count)
         self.counted(count)
 
-    def touch(self, connection: "Connection") -> None:
+    def touch(self, connection: Client) -> None:
         """It has something to write: once, at the end of this turn of the loop."""
         if not connection.waits:
             connection.waits = True

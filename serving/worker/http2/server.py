@@ -14,10 +14,9 @@ from serving.nghttp2 import load
 from serving.settings import CompressionSettings
 from serving.worker.accept import Acceptor, Counts, Handshakes
 from serving.worker.dataplane import DataPlane
-from serving.worker.grpc_call import METADATA_BYTES, Service
+from serving.worker.grpc_call import METADATA_BYTES, Method, Service
 from serving.worker.grpc_hosted import HostedServices
 from serving.worker.http2.binding import Binding
-from serving.worker.http2.call import Method
 from serving.worker.http2.connection import Connection
 from serving.worker.http2.gate import Http2Gate
 from serving.worker.reply_packer import ReplyPacker
