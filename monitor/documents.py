@@ -9,6 +9,7 @@ import numpy as np
 from monitor.core.bins import BINS, SLOTS
 from monitor.core.budget import budget_text
 from monitor.core.effects import Effect, effects, moved_names
+from monitor.core.estimation import Reason
 from monitor.core.evidence import NOTHING
 from monitor.core.model_state import ModelState, Summary
 from monitor.core.predictions import LOSS_UNITS
@@ -116,6 +117,22 @@ def _losses(state: ModelState) -> Document:
         "stable": mean_loss(stable.loss_units, stable.labelled) if stable else None,
         "candidate": _arm_loss(rollout.candidate) if rollout else None,
         "stable_during_rollout": _arm_loss(rollout.stable) if rollout else None,
+    }
+
+
+def estimated_loss_document(state: ModelState) -> Document | None:
+    """What evidence before labels is about; None where it is not watched.
+
+    value: of the live window's rows; None with a reason why it is withheld.
+    """
+    found = state.estimated_loss()
+    if found is None:
+        return None
+    reason = found if isinstance(found, Reason) else None
+    return {
+        "value": None if isinstance(found, Reason) else number(found),
+        "reason": reason and reason.value,
+        "sentence": reason.sentence if reason else "",
     }
 
 
@@ -234,6 +251,7 @@ def state_document(state: ModelState, last: Summary | None, labels: Mapping[str,
         else None,
         "verification": _verification(state.verification),
         "loss": _losses(state),
+        "estimated_loss": estimated_loss_document(state),
         "repeated_rows": repeated_document(stable) if stable else None,
         "labels": dict(labels),
         "features": [effect_document(e) for e in ranked if e.log_evidence is not None][

@@ -48,7 +48,9 @@ THRESHOLD = Entry("evidence_threshold_seconds", "Evidence that raises a tier.", 
 COVERED = Entry("promise_covered", "1 while traffic allows the false-alarm promise.", ("model",))
 WARM_UP = Entry("warm_up_ratio", "How much there is of a reference from own traffic.", ("model",))
 BLOCK = Entry("evidence_block_seconds", "Length of the blocks that are bet on.", ("model",))
-LOSS = Entry("loss_ratio", "Mean loss of labelled rows.", ("model", "of"))
+LOSS = Entry(
+    "loss_ratio", "Mean loss of labelled rows; estimated: of all, without labels.", ("model", "of")
+)
 PERFORMANCE = Entry(
     "performance", "Realised performance in the last window.", ("model", "arm", "measure")
 )
@@ -311,8 +313,8 @@ def _model_samples(model: str, document: Mapping[str, Any]) -> dict[Entry, list[
         WARM_UP: _warm_up(model, document["stable"]),
         LOSS: [
             ((model, name), value)
-            for name, value in document["loss"].items()
-            if value is not None and name in ("reference", "stable", "candidate")
+            for name, value in _shown_losses(document).items()
+            if value is not None
         ],
         EFFECT: [
             ((model, feature["name"], name), feature[name])
@@ -333,6 +335,11 @@ def _model_samples(model: str, document: Mapping[str, Any]) -> dict[Entry, list[
         ],
         ARM_ROWS: [((model, arm), found["rows"]) for arm, found in arms],
     }
+
+
+def _shown_losses(document: Mapping[str, Any]) -> dict[str, float | None]:
+    shown = {name: document["loss"][name] for name in ("reference", "stable", "candidate")}
+    return {**shown, "estimated": (document["estimated_loss"] or {}).get("value")}
 
 
 def _warm_up(model: str, stable: Mapping[str, Any] | None) -> list[Sample]:

@@ -65,7 +65,7 @@ def _version(state: ModelState, measured: Measured) -> Document:
 def _estimated(state: ModelState, measured: Measured) -> Document:
     """Of the rows that were answered in the last window, without their labels."""
     found = estimated(
-        measured.estimation, measured.whole, is_broken=_is_broken(state, measured.whole.half)
+        measured.estimation, measured.whole, is_broken=state.was_broken(measured.whole.half)
     )
     return {
         "rows": found.rows,
@@ -76,13 +76,6 @@ def _estimated(state: ModelState, measured: Measured) -> Document:
             _estimate(ESTIMATED[name].measure, item) for name, item in found.estimates.items()
         ],
     }
-
-
-def _is_broken(state: ModelState, half: int) -> bool:
-    """Whether data was, while rows of the window were answered."""
-    settings = state.settings
-    from_ns = (half - 1) * settings.window_blocks * settings.block_ns
-    return any(to_ns > from_ns for _, to_ns in state.mending.breaks)
 
 
 def by_slice(version: Document, name: str | None) -> Document:

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from monitor.core.block import STABLE, Arm, ModelBlock, Outcome, Part
+from monitor.core.judge import Verdict
 from monitor.core.model_state import ModelState
 from monitor.core.performance.answers import ClassAnswer, scores_of
+from monitor.core.profile import ReferenceProfile
 from tests.monitor_world import BLOCK_NS, MODEL, SETTINGS
 
 ARM = Arm("d", "1", STABLE, "")
@@ -16,15 +18,16 @@ NAMES = ("0", "1")
 
 @dataclass(frozen=True)
 class World:
-    """mean: of the inputs, which shifts; the rest is what labels depend on given the inputs."""
+    """mean, spread: of the inputs, which shift; the rest is what labels depend on given them."""
 
     mean: float = 0.0
     slope: float = 1.5
     base: float = -0.3
+    spread: float = 1.3
 
     def draw(self, random: np.random.Generator, rows: int) -> tuple[np.ndarray, np.ndarray]:
         """Scores of the positive class, and whether rows are of it; the model stays the same."""
-        x = random.normal(self.mean, 1.3, rows)
+        x = random.normal(self.mean, self.spread, rows)
         truth = random.random(rows) < 1 / (1 + np.exp(-(self.slope * x + self.base)))
         return 1 / (1 + np.exp(-2.0 * x)), truth
 
@@ -32,13 +35,20 @@ class World:
 class Run:
     """Blocks of a world, one after the other; labels come in the block after, if at all."""
 
-    def __init__(self, seed: int, state: ModelState | None = None) -> None:
+    def __init__(
+        self,
+        seed: int,
+        state: ModelState | None = None,
+        profile: ReferenceProfile | None = None,
+    ) -> None:
         print("seed", seed)
         self.random = np.random.default_rng(seed)
         self.state = state or ModelState(MODEL, SETTINGS)
         self.index = FIRST
         self.waiting: list[tuple[float, bool]] = []
         self.rows_per_block = 100
+        self.profile = profile
+        self.verdicts: list[Verdict] = []
 
     def run(self, world: World, blocks: int, labelled: float = 1.0) -> tuple[np.ndarray, ...]:
         """Returns: scores and truth of all rows."""
@@ -48,7 +58,7 @@ class Run:
             block = ModelBlock(self.index)
             block.outcomes = [self._outcome(score, is_true) for score, is_true in self.waiting]
             add_rows(block, scores)
-            self.state.close(block, lambda *_: None)
+            self.verdicts.append(self.state.close(block, lambda *_: self.profile).verdict)
             count = int(labelled * len(scores))
             self.waiting = list(zip(scores[:count].tolist(), truth[:count].tolist(), strict=True))
             self.index += 1

@@ -49,6 +49,8 @@ def model_lines(document: dict[str, Any]) -> list[str]:
     for name, group in budget["groups"].items():
         found = document["groups_s"].get(name)
         held = "not watched now" if found is None else f"{found:.0f} s of {group['alone_s']:.0f} s"
+        if name == "estimated" and found is not None:
+            held = _estimated(document["estimated_loss"], held)
         lines.append(f"    {name:<12}{group['weight']:>5.0%}  {held}")
     if document["stable"] is not None:
         lines.append(f"  reference {_reference(document['stable']['reference'])}")
@@ -56,6 +58,12 @@ def model_lines(document: dict[str, Any]) -> list[str]:
         covered = "covered" if promise["covered"] else f"not covered: {promise['reason']}"
         lines.append(f"  promise   {covered}; blocks of {promise['block_s']:g} s")
     return lines
+
+
+def _estimated(estimated: dict[str, Any] | None, held: str) -> str:
+    if estimated is None:
+        return "not watched: the loss has no bound"
+    return f"withheld: {estimated['sentence']}" if estimated["reason"] else held
 
 
 def _reference(reference: dict[str, Any]) -> str:

@@ -25,6 +25,7 @@ class Group(IntEnum):
     LOSS = 3
     CANDIDATE = 4  # the candidate's loss against the reference
     COMPARISON = 5  # candidate against stable, within the block
+    ESTIMATED = 6  # the loss as scores have it, before its labels come
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -12,8 +12,13 @@ The rules, in order:
 6. loss is up on every version that serves, and inputs moved (or nothing else
    could have done it): retrain;
 7. loss is up on stable alone: a candidate that does better is the cure;
-8. inputs or predictions moved and the loss did not: annotate;
-9. else: page, a human should look.
+8. the loss is estimated to be up, and its labels have yet to say so: page;
+9. inputs or predictions moved and the loss did not: annotate;
+10. else: page, a human should look.
+
+The estimated loss is likely, not seen: it takes part in what pages and warns, and is named
+beside a loss that is up. Where evidence without it would not page, nothing is rolled back
+and nothing retrained.
 """
 
 from collections.abc import Mapping
@@ -52,6 +57,7 @@ class Kind(StrEnum):
 
 # What broken data leaves behind looks like these.
 AFTER_A_BREAK = (Kind.RETRAIN, Kind.ANNOTATE, Kind.PAGE)
+ACTING = (Kind.ROLLBACK, Kind.RETRAIN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +83,7 @@ class Evidence:
     misfits: tuple[str, ...] = ()  # why rows cannot be held against the reference, in words
     rollout: RolloutEvidence | None = None
     warming: str = ""  # how far a reference from own traffic is; empty: none is under way
+    without_estimate: float | None = None  # the total without the estimated loss; None: the same
 
     def group(self, group: Group) -> float:
         return self.groups.get(group, NOTHING)
@@ -101,14 +108,34 @@ def judge(evidence: Evidence, settings: CoreSettings, standing: Kind) -> Verdict
     release = settings.warn - RELEASE_NATS
     paged = evidence.total >= (release if standing.pages else settings.page)
     if paged:
-        cause = _cause(evidence, settings)
-        if standing is Kind.UPSTREAM and cause.kind in AFTER_A_BREAK:
-            return Verdict(Kind.UPSTREAM, "the data was broken, and evidence is still of that time")
-        return cause
+        return _paging(evidence, settings, standing)
     warned = evidence.total >= (release if standing is Kind.WARN else settings.warn)
     if warned:
         return Verdict(Kind.WARN, "evidence is above the warning's budget")
     return Verdict(Kind.HEALTHY, evidence.warming or "evidence is within the budget")
+
+
+def _paging(evidence: Evidence, settings: CoreSettings, standing: Kind) -> Verdict:
+    cause = _cause(evidence, settings)
+    if standing is Kind.UPSTREAM and cause.kind in AFTER_A_BREAK:
+        return Verdict(Kind.UPSTREAM, "the data was broken, and evidence is still of that time")
+    if cause.kind in ACTING and not _may_act(evidence, settings, standing):
+        return Verdict(
+            Kind.PAGE, f"{cause.reason}; but most evidence is of the loss as it is estimated"
+        )
+    return cause
+
+
+def _may_act(evidence: Evidence, settings: CoreSettings, standing: Kind) -> bool:
+    """Whether evidence pages without the estimated loss too.
+
+    What an estimate has raised does not lower what is asked of the rest, so only a verdict
+    that acts itself stands on until evidence is well below the warning.
+    """
+    if evidence.without_estimate is None or evidence.group(Group.ESTIMATED) == NOTHING:
+        return True
+    bar = settings.warn - RELEASE_NATS if standing in ACTING else settings.page
+    return evidence.without_estimate >= bar
 
 
 def _cause(evidence: Evidence, settings: CoreSettings) -> Verdict:
@@ -123,6 +150,15 @@ def _cause(evidence: Evidence, settings: CoreSettings) -> Verdict:
     if evidence.rollout is not None and evidence.group(Group.CANDIDATE) >= settings.warn:
         return Verdict(
             Kind.INCONCLUSIVE, "the candidate's loss is up, the comparison is not settled yet"
+        )
+    return _unseen_loss(evidence, settings)
+
+
+def _unseen_loss(evidence: Evidence, settings: CoreSettings) -> Verdict:
+    """What else there is, where no label says that the loss is up."""
+    if evidence.group(Group.ESTIMATED) >= settings.warn:
+        return Verdict(
+            Kind.PAGE, "the loss is likely up: it is estimated so, and labels have yet to say it"
         )
     if _moved(evidence, settings) or evidence.group(Group.PREDICTIONS) >= settings.warn:
         return Verdict(Kind.ANNOTATE, "inputs or predictions moved, the loss did not")
@@ -159,7 +195,9 @@ def _loss_is_up(evidence: Evidence, settings: CoreSettings) -> Verdict:
             Kind.RECOVERING, "the loss of stable is up, the candidate's is not: let it go on"
         )
     if _moved(evidence, settings):
-        return Verdict(Kind.RETRAIN, "the loss is up on every version, and inputs moved")
+        also = evidence.group(Group.ESTIMATED) >= settings.warn
+        beside = ", as the estimated loss is" if also else ""
+        return Verdict(Kind.RETRAIN, f"the loss is up on every version{beside}, and inputs moved")
     if rollout is None and not evidence.changed_recently:
         return Verdict(
             Kind.RETRAIN, "the loss is up with no change of version: inputs mean something else now"

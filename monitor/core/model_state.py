@@ -31,7 +31,11 @@ from monitor.core.block import (
 )
 from monitor.core.block_losses import BlockLosses, losses_of
 from monitor.core.data_quality import broken_features
-from monitor.core.estimation.answered import count_scores
+from monitor.core.estimation import Reason
+from monitor.core.estimation.answered import AnsweredScores, count_scores
+from monitor.core.estimation.calibration import Calibration
+from monitor.core.estimation.estimate import found_by
+from monitor.core.estimation.estimated_loss import estimated_loss
 from monitor.core.events import Group
 from monitor.core.evidence import NOTHING, log_sum
 from monitor.core.judge import Evidence, Kind, RolloutEvidence, Verdict, judge
@@ -115,11 +119,12 @@ class ModelState:
         outcomes = [item for item in block.outcomes if not self.mending.covers(item.predicted_ns)]
         losses = losses_of(outcomes, self.stable, self.rollout)
         losses.stable.add_many(block.losses.rows, block.losses.units)
-        self._measure(block, outcomes, profiles)
+        scored = self._measure(block, outcomes, profiles)
+        estimated = self._estimated_loss(scored)
         labelled = losses.stable.rows + losses.candidate.rows
         self.receives_labels = self.receives_labels or labelled > 0
         counts = self._count(block)
-        latest = self._fold_stable(block, counts, losses, elapsed)
+        latest = self._fold_stable(block, counts, losses, elapsed, estimated)
         self._fold_rollout(block, counts, losses, elapsed)
         self._verify(block, outcomes)
         self._end_rollout(block)
@@ -220,7 +225,10 @@ class ModelState:
         self.seen.move_to(block.index // self.settings.window_blocks)
         self.seen.current += np.array([rows, block.lost])
 
-    def _measure(self, block: ModelBlock, outcomes: Sequence[Outcome], profiles: Profiles) -> None:
+    def _measure(
+        self, block: ModelBlock, outcomes: Sequence[Outcome], profiles: Profiles
+    ) -> dict[Arm, AnsweredScores]:
+        """Returns: the scores of each arm's rows."""
         rollout, settings = self.rollout, self.settings
         self.performance.follow(rollout.id if rollout else "", rollout.first_ns if rollout else 0)
         sliced = {
@@ -241,6 +249,49 @@ class ModelState:
             sliced,
             scored,
         )
+        return scored
+
+    def _estimated_loss(self, scored: dict[Arm, AnsweredScores]) -> LossSum | None:
+        """Of the block's stable rows, without their labels; None: there is no estimate now."""
+        found = self._estimated_by()
+        if self.stable is None or not isinstance(found, Calibration):
+            return None
+        own = AnsweredScores()
+        for arm, scores in scored.items():
+            if self._is_stable(arm):
+                own.merge(scores)
+        return estimated_loss(own, found, self.stable.yardstick.probability_scale)
+
+    def estimated_loss(self) -> float | Reason | None:
+        """The least that the stable version's rows of the live window are estimated to have.
+
+        Returns: why there is none; None where it is not watched.
+        """
+        found = self._estimated_by()
+        if self.stable is None or not isinstance(found, Calibration):
+            return found if isinstance(found, Reason) else None
+        window = self.performance.versions[self.stable.digest].estimation.window()
+        return estimated_loss(window, found, self.stable.yardstick.probability_scale).mean
+
+    def _estimated_by(self) -> Calibration | Reason | None:
+        """Of the stable version; None where no estimated loss is watched."""
+        stable = self.stable
+        if stable is None or not stable.yardstick.watches_estimates:
+            return None
+        measured = self.performance.versions.get(stable.digest)
+        if measured is None:
+            return Reason.TOO_FEW_ROWS
+        return found_by(
+            measured.estimation,
+            measured.whole,
+            measured.estimation.window(),
+            is_broken=self.was_broken(measured.whole.half),
+        )
+
+    def was_broken(self, half: int) -> bool:
+        """Whether data was, while rows of windows `half` and the one before were answered."""
+        from_ns = (half - 1) * self.settings.window_blocks * self.settings.block_ns
+        return any(to_ns > from_ns for _, to_ns in self.mending.breaks)
 
     def _is_candidate(self, arm: Arm) -> bool:
         rollout = self.rollout
@@ -286,6 +337,7 @@ class ModelState:
         counts: tuple[Counts, Counts] | None,
         losses: BlockLosses,
         elapsed: int,
+        estimated: LossSum | None,
     ) -> Counts | None:
         stable = self.stable
         if stable is None or counts is None:
@@ -298,8 +350,14 @@ class ModelState:
         stable.rows += sum(r.rows for arm, r in block.arms.items() if self._is_stable(arm))
         stable.labelled += losses.stable.rows
         stable.loss_units += losses.stable.units
-        start_ns = self._start_ns(block)
-        stable.step(counts[0], losses.stable.units, losses.stable.rows, elapsed, start_ns)
+        stable.step(
+            counts[0],
+            losses.stable.units,
+            losses.stable.rows,
+            elapsed,
+            self._start_ns(block),
+            estimated,
+        )
         return counts[0]
 
     def _fold_rollout(
@@ -373,17 +431,19 @@ class ModelState:
 
     def total_evidence(self) -> float:
         """log of the weighted mean over all detectors of this model."""
-        parts = [value + np.log(WEIGHTS[group]) for group, value in sorted(self.groups().items())]
-        return log_sum(np.array(parts)) if parts else NOTHING
+        return _weighted(self.groups())
 
     def evidence(self, latest: Counts | None = None) -> Evidence:
         """What the judge needs; `latest`: the stable rows of the block just closed."""
-        total = self.total_evidence()
+        total, groups = self.total_evidence(), self.groups()
         rows, lost = (int(value) for value in self.seen.live)
         enough = rows + lost >= self.settings.rows_min
         return Evidence(
             total=total,
-            groups=self.groups(),
+            without_estimate=_weighted(
+                {g: value for g, value in groups.items() if g is not Group.ESTIMATED}
+            ),
+            groups=groups,
             unseen_share=lost / (rows + lost) if enough else 0.0,
             changed_recently=self._changed_recently(),
             broken=self._broken(latest) if total >= self.settings.warn else (),
@@ -569,6 +629,12 @@ class ModelState:
         state.standing, state.standing_key = Kind(tree["standing"]), tree["standing_key"]
         state.raised, state.quiet_ns = dict(tree["raised"]), tree["quiet_ns"]
         return state
+
+
+def _weighted(groups: dict[Group, float]) -> float:
+    """log of the weighted sum."""
+    parts = [value + np.log(WEIGHTS[group]) for group, value in sorted(groups.items())]
+    return log_sum(np.array(parts)) if parts else NOTHING
 
 
 def _add(totals: ArmTotals, rows: ArmRows, losses: LossSum) -> None:

@@ -10,14 +10,16 @@ ANY_MODEL = "*"
 
 # How the budget of one model is split; the parts sum to 1, so that the weighted
 # mean of everything keeps the promise of one detector. Loss weighs most because
-# it says that something is wrong, not only different.
+# it says that something is wrong, not only different. The estimated loss is a function
+# of the answers, so its part is half of theirs.
 WEIGHTS: dict[Group, float] = {
     Group.FEATURES: 0.25,
     Group.QUALITY: 0.05,
-    Group.PREDICTIONS: 0.10,
+    Group.PREDICTIONS: 0.05,
     Group.LOSS: 0.25,
     Group.CANDIDATE: 0.15,
     Group.COMPARISON: 0.20,
+    Group.ESTIMATED: 0.05,
 }
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from monitor.core.bins import MISSING, NONFINITE, QUALITY_SLOTS, Counts, Floats
-from monitor.core.block import Part
+from monitor.core.block import LossSum, Part
 from monitor.core.correlation import BlockMeans, Span
 from monitor.core.counter import Counter
 from monitor.core.distinct_values import LiveDistinct
@@ -22,7 +22,7 @@ from monitor.core.evidence import NOTHING, Bets, mean_bets, season_bets, share_b
 from monitor.core.multivariate.live_rows import LiveRows
 from monitor.core.multivariate.standing import SpaceStanding, comparable, standings
 from monitor.core.predictions import LOSS_UNITS
-from monitor.core.profile import ReferenceProfile
+from monitor.core.profile import PredictionKind, ReferenceProfile
 from monitor.core.reference_error import mean_error
 from monitor.core.repeated_rows import COUNTED, count_repeats, live_share, reference_share
 from monitor.core.season import UNITS, Nulls
@@ -35,6 +35,7 @@ from monitor.core.warm_up import Learned
 
 LOOK_BLOCKS = 16  # between looks at how long traffic is correlated
 SHARE_GROUPS = (Group.FEATURES, Group.QUALITY, Group.PREDICTIONS)
+LOSS_GROUPS = (Group.LOSS, Group.ESTIMATED)  # whose sums stand behind those of the questions
 
 
 class Yardstick:
@@ -67,13 +68,15 @@ class Yardstick:
         self.loss_scale = self.profile.loss_scale
         self.loss_bound = loss_bound(profile, settings.loss_tolerance)
         bounds = np.array([1.0 if self.loss_bound is None else self.loss_bound])
-        self.bets[Group.LOSS] = mean_bets(bounds, WEIGHTS[Group.LOSS], settings.budget_s)
+        for group in LOSS_GROUPS:
+            self.bets[group] = mean_bets(bounds, WEIGHTS[group], settings.budget_s)
         self.block_ns, self.block_s = settings.block_ns, settings.block_s
         self.independent = settings.independent_rows
         self.series = correlation_series(self.events)
         # Neighbours may share this much: a tolerance over the largest stake, 1 / bound.
         limits = tolerance * self._least_bounds(tolerance)[self.series]
-        self.limits: Floats = np.append(limits, settings.loss_tolerance * bounds)
+        loss_limits = np.repeat(settings.loss_tolerance * bounds, len(LOSS_GROUPS))
+        self.limits: Floats = np.append(limits, loss_limits)
 
     def _bets(self, group: Group, settings: CoreSettings) -> Bets:
         members = self.events.group == group
@@ -92,9 +95,21 @@ class Yardstick:
 
     @property
     def watched_sums(self) -> int:
-        """How many sums a stretch is of: the questions, the loss, and of a season its bounds."""
+        """How many sums a stretch is of: the questions, the losses, and of a season its bounds."""
         size = self.events.size
-        return size + 1 + (0 if self.hours is None else 2 * size)
+        return size + len(LOSS_GROUPS) + (0 if self.hours is None else 2 * size)
+
+    @property
+    def watches_estimates(self) -> bool:
+        """Whether there is a bound that an estimated loss could be above."""
+        return self.bets[Group.ESTIMATED].size > 0 and self.profile.prediction is not None
+
+    @property
+    def probability_scale(self) -> float | None:
+        """The error that costs all, of an answer that is a probability; None: it is a class."""
+        spec = self.profile.prediction
+        is_number = spec is not None and spec.kind is PredictionKind.NUMBER
+        return self.loss_scale if is_number else None
 
     def usual(self, start_ns: int, end_ns: int) -> Floats | None:
         """As `broken_features` takes it, by the hours of that time; None without a season."""
@@ -178,8 +193,8 @@ class Stable:
     judged_ns: int  # since then by this yardstick
     yardstick: Yardstick
     window: Window
-    stretch: Stretch  # answers to the questions, the loss, and of a season its bounds
-    means: BlockMeans  # of `Yardstick.series`, and last the loss
+    stretch: Stretch  # answers to the questions, the losses, and of a season its bounds
+    means: BlockMeans  # of `Yardstick.series`, and last the losses
     span: Span  # what a stretch is now
     rows: int = 0
     labelled: int = 0
@@ -250,51 +265,62 @@ class Stable:
         return standings(yardstick.profile, self.sampled, learned=yardstick.learned is not None)
 
     def step(
-        self, counts: Counts, loss_units: int, labelled: int, elapsed: int, start_ns: int = 0
+        self,
+        counts: Counts,
+        loss_units: int,
+        labelled: int,
+        elapsed: int,
+        start_ns: int = 0,
+        estimated: LossSum | None = None,
     ) -> None:
         """Fold a block: its histograms (none: zeros), its losses and their number.
 
-        elapsed:  scheduled blocks since the one before it.
-        start_ns: of the block, which a season asks for.
+        elapsed:   scheduled blocks since the one before it.
+        start_ns:  of the block, which a season asks for.
+        estimated: the loss of its rows without their labels; None: it is withheld, and
+                   evidence of it is void. (Less evidence keeps the law.)
         """
-        yardstick = self.yardstick
+        yardstick, size = self.yardstick, self.yardstick.events.size
         yes, totals = yardstick.events.answers(counts)
-        yes = np.append(yes, loss_units)
-        totals = np.append(totals, labelled * LOSS_UNITS)
+        unlabelled = estimated or LossSum()
+        yes = np.append(yes, [loss_units, unlabelled.units])
+        totals = np.append(totals, [labelled * LOSS_UNITS, unlabelled.rows * LOSS_UNITS])
         seen, means = self.means.blocks, shares(yes, totals)
         has_rows = totals.any()
         if yardstick.hours is not None:
             end_ns = start_ns + yardstick.block_ns
             share, rise, fall = yardstick.hours.between(start_ns, end_ns)
             # What moves with the hour is known, so it is no correlation.
-            means = means - np.append(share, 0.0)
-            rows = totals[:-1]
+            means = means - np.append(share, np.zeros(len(LOSS_GROUPS)))
+            rows = totals[:size]
             yes = np.concatenate([yes, rows * rise, rows * fall])
             totals = np.concatenate([totals, rows * UNITS, rows * UNITS])
         if has_rows:
-            self.means.add(means[[*yardstick.series, yardstick.events.size]])
+            self.means.add(means[[*yardstick.series, *range(size, size + len(LOSS_GROUPS))]])
         for ended in self.stretch.add(yes, totals, elapsed, self.span.blocks):
             self._bet(ended)
+        if estimated is None:
+            self.m[Group.ESTIMATED] = yardstick.bets[Group.ESTIMATED].start()
         if self.means.blocks // LOOK_BLOCKS != seen // LOOK_BLOCKS:
             self._lengthen()
 
     def _bet(self, ended: Ended) -> None:
         yardstick, size = self.yardstick, self.yardstick.events.size
         means, spent_s = ended.means, ended.blocks * yardstick.block_s
-        # Losses are sums of 2^-30, questions of 1.
-        loss = slice(size, size + 1)
-        loss_of, rows_of = ended.yes[loss] / LOSS_UNITS, ended.totals[loss] / LOSS_UNITS
+        season = means[size + len(LOSS_GROUPS) :].reshape(2, -1)
         for group, always in yardstick.bets.items():
-            is_loss = group is Group.LOSS
+            is_loss = group in LOSS_GROUPS
+            at = slice(size + LOSS_GROUPS.index(group), None) if is_loss else slice(0, size)
             bets = always
             if yardstick.hours is not None and not is_loss:
-                bets = always.against(*means[size + 1 :].reshape(2, size))
+                bets = always.against(*season)
             if yardstick.independent:
-                yes, totals = (loss_of, rows_of) if is_loss else (ended.yes, ended.totals)
+                # Losses are sums of 2^-30, questions of 1.
+                unit = LOSS_UNITS if is_loss else 1
+                yes, totals = ended.yes[at] / unit, ended.totals[at] / unit
                 self.m[group] = bets.step_rows(self.m[group], yes, totals, spent_s)
             else:
-                of_group = means[loss] if is_loss else means[:size]
-                self.m[group] = bets.step(self.m[group], of_group, spent_s)
+                self.m[group] = bets.step(self.m[group], means[at], spent_s)
 
     def _lengthen(self) -> None:
         """Make blocks as long as traffic is correlated, from the next block on.

@@ -23,6 +23,7 @@ GROUPS = {
     "loss": "Loss of labelled rows",
     "candidate": "The candidate's loss",
     "comparison": "Candidate against stable, in the same blocks",
+    "estimated": "Loss as the scores have it, before labels come",
 }
 # What is told of a verdict's document under the names that people know.
 Event = tuple[int, str, str, str]  # when, what, why, class
@@ -117,6 +118,9 @@ def performance_section(content: Content) -> Html:
         rows.append(("Reference", "", number(known["reference"]), ""))
     if known["bound"] is not None:
         rows.append(("Bound", "", number(known["bound"]), ""))
+    estimated = content.state["estimated_loss"]
+    if estimated is not None:
+        rows.append(("Estimated now, without labels", "", *_estimated(estimated)))
     head = ("", "labelled rows", "mean loss", "95 % interval")
     note = (
         "The bound is the reference's loss with its own error and the tolerance; evidence gathers "
@@ -130,6 +134,13 @@ def performance_section(content: Content) -> Html:
             *_by_labels(content),
         ]
     )
+
+
+def _estimated(estimated: Mapping[str, Any]) -> tuple[str, str]:
+    """Its value, or why there is none; an interval is not told: it is a least value."""
+    if estimated["reason"]:
+        return "", f"withheld: {estimated['sentence']}"
+    return f"at least {number(estimated['value'])}", ""
 
 
 def _by_labels(content: Content) -> list[Html]:

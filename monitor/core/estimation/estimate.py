@@ -36,22 +36,33 @@ class Estimated:
 
 def estimated(estimation: Estimation, spans: Spans, *, is_broken: bool) -> Estimated:
     """spans: of all the version's rows; is_broken: whether data was, for rows of the window."""
-    window, calibration = estimation.window(), estimation.calibration()
+    window = estimation.window()
     labels = int(estimation.labelled.counts().sum())
-    reason = _reason(window, spans)
-    if reason is None and is_broken:
-        reason = Reason.BROKEN_DATA
-    if reason is None and calibration is None:
-        reason = Reason.LABELS_DISAGREE if estimation.has_changed else Reason.TOO_FEW_LABELS
-    if reason is not None or calibration is None:
-        return Estimated(window.scored, labels, reason)
-    if disagree(calibration, window_labels(spans)):
-        return Estimated(window.scored, labels, Reason.LABELS_DISAGREE)
-    cells = cells_of(window, calibration)
-    if _is_beyond(cells, calibration):
-        return Estimated(window.scored, labels, Reason.BEYOND_LABELS)
+    found = found_by(estimation, spans, window, is_broken=is_broken)
+    if isinstance(found, Reason):
+        return Estimated(window.scored, labels, found)
+    cells = cells_of(window, found)
     estimates = {name: item.estimate(cells) for name, item in ESTIMATED.items()}
     return Estimated(window.scored, labels, None, estimates)
+
+
+def found_by(
+    estimation: Estimation, spans: Spans, window: AnsweredScores, *, is_broken: bool
+) -> Calibration | Reason:
+    """What the window's rows are estimated by, or why they are not; window: of `estimation`."""
+    reason = _reason(window, spans)
+    if reason is not None:
+        return reason
+    if is_broken:
+        return Reason.BROKEN_DATA
+    calibration = estimation.calibration()
+    if calibration is None:
+        return Reason.LABELS_DISAGREE if estimation.has_changed else Reason.TOO_FEW_LABELS
+    if disagree(calibration, window_labels(spans)):
+        return Reason.LABELS_DISAGREE
+    if _is_beyond(cells_of(window, calibration), calibration):
+        return Reason.BEYOND_LABELS
+    return calibration
 
 
 def _reason(window: AnsweredScores, spans: Spans) -> Reason | None:

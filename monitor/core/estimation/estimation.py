@@ -32,6 +32,7 @@ class Estimation:
     current: AnsweredScores = field(default_factory=AnsweredScores)
     labelled: ScoreHistogram = field(default_factory=ScoreHistogram)
     has_changed: bool = False
+    _known: Calibration | None = field(default=None, compare=False, repr=False)  # of `labelled`
 
     def move_to(self, half: int, spans: Spans) -> None:
         """spans: of all the version's rows, not yet moved to this window."""
@@ -52,6 +53,7 @@ class Estimation:
             self.labelled, self.has_changed = passed, True
         else:
             self.labelled.merge(passed)
+        self._known = None
 
     def calibration(self) -> Calibration | None:
         """None: of too few labels."""
@@ -59,7 +61,9 @@ class Estimation:
             return None
         negatives, positives = self.labelled.counts().sum(axis=1)
         is_enough = negatives + positives >= LABELS_MIN and min(negatives, positives) >= CLASS_MIN
-        return Calibration.of(self.labelled) if is_enough else None
+        if is_enough and self._known is None:
+            self._known = Calibration.of(self.labelled)
+        return self._known if is_enough else None
 
     def window(self) -> AnsweredScores:
         found = AnsweredScores()

@@ -96,3 +96,50 @@ def test_rows_that_do_not_fit_page_without_evidence_and_block_a_retraining() -> 
     assert kind(replace(QUIET, misfits=misfits)) is Kind.UPSTREAM
     loss = replace(PAGED, groups=up(Group.LOSS, Group.FEATURES), misfits=misfits)
     assert kind(loss) is Kind.UPSTREAM
+
+
+ESTIMATE_ALONE = replace(
+    PAGED, groups=up(Group.ESTIMATED), without_estimate=log(SETTINGS.budget_s) - 0.1
+)
+
+
+def test_an_estimated_loss_pages_and_warns_and_says_that_labels_are_pending() -> None:
+    verdict = judge(ESTIMATE_ALONE, SETTINGS, Kind.HEALTHY)
+    assert (verdict.kind, verdict.reason) == (
+        Kind.PAGE,
+        "the loss is likely up: it is estimated so, and labels have yet to say it",
+    )
+    moved = replace(ESTIMATE_ALONE, groups=up(Group.ESTIMATED, Group.FEATURES))
+    assert kind(moved) is Kind.PAGE
+    assert kind(replace(ESTIMATE_ALONE, total=SETTINGS.warn + 0.1)) is Kind.WARN
+    broken = replace(ESTIMATE_ALONE, broken=("x is missing",))
+    assert kind(broken) is Kind.UPSTREAM
+    assert kind(ESTIMATE_ALONE, Kind.UPSTREAM) is Kind.UPSTREAM
+
+
+@pytest.mark.parametrize("standing", [*Kind])
+def test_an_estimated_loss_never_leads_alone_to_a_rollback_or_a_retraining(standing: Kind) -> None:
+    worse = replace(ESTIMATE_ALONE, rollout=WORSE)
+    loss = replace(ESTIMATE_ALONE, groups=up(Group.ESTIMATED, Group.LOSS, Group.FEATURES))
+    below = SETTINGS.warn - 1.1  # even for a verdict that stands
+    for evidence in (worse, loss):
+        assert kind(replace(evidence, without_estimate=below), standing) in (
+            Kind.PAGE,
+            Kind.UPSTREAM,
+        )
+        if standing not in (Kind.ROLLBACK, Kind.RETRAIN):
+            assert kind(evidence, standing) in (Kind.PAGE, Kind.UPSTREAM)
+
+
+def test_beside_evidence_that_pages_without_it_an_estimated_loss_is_named() -> None:
+    loss = replace(
+        PAGED, groups=up(Group.ESTIMATED, Group.LOSS, Group.FEATURES), without_estimate=UP
+    )
+    verdict = judge(loss, SETTINGS, Kind.HEALTHY)
+    assert verdict.kind is Kind.RETRAIN
+    assert "as the estimated loss is" in verdict.reason
+    assert kind(replace(PAGED, rollout=WORSE, without_estimate=UP)) is Kind.ROLLBACK
+    between = replace(loss, total=SETTINGS.warn + 0.5, without_estimate=SETTINGS.warn + 0.5)
+    assert kind(between, Kind.RETRAIN) is Kind.RETRAIN
+    # What an estimate has raised does not lower what is asked of the rest.
+    assert kind(between, Kind.PAGE) is Kind.PAGE
