@@ -6,7 +6,8 @@ past, E[y] <= bound. Then E[L | past] <= 1, so M - t is a supermartingale: the
 mean time until M reaches A is at least A, whatever the dependence between rows
 of a block and between detectors. Weighted means of M keep the law, so one
 threshold in seconds covers a whole model. A block in which nothing was seen has
-L = 1. Reducing M (a cap, a restart at 0) keeps the law as well.
+L = 1, and its time does not count for long: silence is no evidence. Reducing M (that,
+a cap, a restart at 0) keeps the law as well.
 
 Source: Shin, Ramdas and Rinaldo, "E-detectors" (Shiryaev-Roberts form), with
 time instead of a count of blocks.
@@ -26,6 +27,9 @@ from monitor.core.events import Events
 # blocks, 0.03 finds one of a hundredth of the bound.
 STAKES = (0.03, 0.08, 0.2, 0.4, 0.7, 0.95)
 NOTHING = -np.inf  # log of zero evidence
+# Of its part of the cap, what a detector may gather by time in which it saw nothing: about
+# what it has anyway while nothing is wrong, so that labels that come rarely lose little.
+IDLE_SHARE = 1e-5
 LOG_CAP_MAX = 600.0  # whatever the budget: evidence stays a float after one more gain
 
 
@@ -75,7 +79,8 @@ class Bets:
 
     def step(self, m: Floats, means: Floats, elapsed_s: float) -> Floats:
         """The next state; elapsed_s: scheduled time since the last step."""
-        return np.minimum((m + elapsed_s) * self._factors(means), self.cap_s)
+        grown = np.minimum((m + elapsed_s) * self._factors(means), self.cap_s)
+        return self._rested(m, grown, ~np.isnan(means))
 
     def step_rows(self, m: Floats, yes: AnyArray, totals: AnyArray, elapsed_s: float) -> Floats:
         """As `step`, for rows that are independent given the past, from their sums: (v,).
@@ -88,7 +93,12 @@ class Bets:
         gains = yes[self.event] * at_yes + (totals - yes)[self.event] * at_no
         with np.errstate(over="ignore"):
             grown: Floats = np.minimum((m + elapsed_s) * np.exp(gains), self.cap_s)
-        return grown
+        return self._rested(m, grown, totals > 0)
+
+    def _rested(self, m: Floats, grown: Floats, seen: NDArray[np.bool_]) -> Floats:
+        """seen: (v,) which observations there were."""
+        idle_s = IDLE_SHARE * self.cap_s * self.weight
+        return np.where(seen[self.event], grown, np.minimum(grown, np.maximum(m, idle_s)))
 
     def evidence(self, m: Floats) -> float:
         """log of the weighted mean, in log seconds."""

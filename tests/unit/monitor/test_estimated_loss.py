@@ -210,3 +210,17 @@ def test_a_probability_that_is_the_answer_costs_its_distance_over_the_range() ->
     assert found.units / LOSS_UNITS / 1000 == pytest.approx(0.2 * 1.0 + 0.8 * 0.4, abs=0.01)
     of_classes = estimated_loss(answered(np.full(1000, 0.6)), calibration, None)
     assert of_classes.units / LOSS_UNITS / 1000 == pytest.approx(0.4, abs=0.02)
+
+
+# -- silence -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("independent", [False, True])
+def test_weeks_without_labels_are_no_evidence_on_the_loss(*, independent: bool) -> None:
+    state = ModelState(MODEL, replace(SETTINGS, independent_rows=independent))
+    run = Run(SEED, state, PROFILE)
+    for _ in range(4):
+        run.run(SAME, 2, labelled=0.0)
+        run.index += 8 * 86_400
+    assert evidence(run, Group.LOSS) < np.log(3600.0)
+    assert run.state.total_evidence() < np.log(3600.0)
