@@ -39,6 +39,7 @@ class Part(NamedTuple):
     """Rows of one record, as borrowed views; withheld: see `PredictionRows.withheld`.
 
     sequences: (n,) the numbers that `producer` gave the rows.
+    ts_ns:     (n,) when their requests arrived, Unix time; rows: (n,) their places in those.
     """
 
     inputs: Mapping[str, AnyArray]
@@ -46,6 +47,8 @@ class Part(NamedTuple):
     withheld: Withheld = NOTHING_WITHHELD
     producer: str = ""
     sequences: AnyArray = NOT_NUMBERED
+    ts_ns: AnyArray = NOT_NUMBERED
+    rows: AnyArray = NOT_NUMBERED
 
 
 @dataclass(slots=True)

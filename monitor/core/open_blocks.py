@@ -133,7 +133,8 @@ def fill(block: ModelBlock, content: OpenModel) -> None:
         inputs = {name: _take(array, part) for name, array in rows.inputs.items()}
         outputs = {name: _take(array, part) for name, array in rows.whole_outputs.items()}
         sequences = _take(rows.sequences(), part)
-        arm.parts.append(Part(inputs, outputs, rows.withheld, producer, sequences))
+        places = _take(rows.row, part)
+        arm.parts.append(Part(inputs, outputs, rows.withheld, producer, sequences, ts_ns, places))
 
 
 def _take(array: NDArray[Any], part: NDArray[Any] | None) -> NDArray[Any]:

@@ -29,6 +29,7 @@ from monitor.core.bins import (
 )
 from monitor.core.mixing import mixed
 from monitor.core.multivariate.reference_rows import ReferenceRows
+from monitor.core.outliers.reference import OutlierReference
 from monitor.core.season_reference import SeasonReference
 from monitor.core.segment_reference import SegmentReference
 
@@ -109,6 +110,11 @@ class FeatureProfile:
         return bool(self.categories)
 
     @property
+    def is_number(self) -> bool:
+        """Whether its values have an order and distances; else each is one of its own."""
+        return not self.is_text and self.kind is not FeatureKind.CATEGORICAL
+
+    @property
     def named(self) -> int:
         """Bins of one value each; `other` is not one."""
         return self.starts.size - bool(self.rare) if self.exact else 0
@@ -147,6 +153,7 @@ class ReferenceProfile:
 
     samples:        rows of the inputs; segments: what was answered where; season: when.
     multiplicities: of rows that are alike in all features; empty: not known.
+    outliers:       how unlike the others a row is; None: not known.
     """
 
     rows: int
@@ -158,6 +165,7 @@ class ReferenceProfile:
     segments: SegmentReference | None = None
     multiplicities: Multiplicities = ()
     season: SeasonReference | None = None
+    outliers: OutlierReference | None = None
 
     @property
     def loss_scale(self) -> float | None:
@@ -339,6 +347,7 @@ def _to_tree(profile: ReferenceProfile) -> dict[str, Any]:
             else {}
         ),
         **({"season": profile.season.to_tree()} if profile.season else {}),
+        **({"outliers": profile.outliers.to_tree()} if profile.outliers else {}),
     }
 
 
@@ -390,6 +399,11 @@ def _from_tree(tree: Any) -> ReferenceProfile:
             tree["season"], [_last_place(feature) for feature in (*features, *predictions)]
         )
         if "season" in tree
+        else None,
+        outliers=OutlierReference.from_tree(
+            tree["outliers"], [feature.is_number for feature in features]
+        )
+        if "outliers" in tree
         else None,
     )
 

@@ -15,6 +15,7 @@ from monitor.core.multivariate.reference_rows import (
     rows_within,
 )
 from monitor.core.multivariate.spaces import spaces_of
+from monitor.core.outliers.fit import outliers_of_reference
 from monitor.core.predictions import (
     PREDICTION,
     TOP_SCORE,
@@ -88,9 +89,10 @@ def build_profile(
         _segments(inputs, fitted, predictions, spec, watched),
         _multiplicities(inputs, fitted),
     )
+    columns = [_plain(inputs[:, place]) for place in range(len(fitted))]
+    profile = replace(profile, outliers=outliers_of_reference(profile, columns))
     if times_ns is None:
         return profile
-    columns = [_plain(inputs[:, place]) for place in range(len(fitted))]
     if predictions is not None and spec is not None:
         columns += prediction_values(predictions, spec)
     return replace(profile, season=season_of(profile, columns, times_ns))

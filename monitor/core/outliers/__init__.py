@@ -1,0 +1,1 @@
+"""Rows unlike the reference's: their scores, how many there are, and which are strongest."""
