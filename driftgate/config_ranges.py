@@ -35,6 +35,7 @@ _SHARES = frozenset(
         "log.sample_rate",
         "monitor.tolerance",
         "monitor.loss_tolerance",
+        "monitor.outlier_tolerance",
         "monitor.loss_max_share",
         "monitor.quantile_level",
     }

@@ -112,7 +112,8 @@ def watch_here(world: "World", stop: threading.Event) -> None:
         logging.warning("what went to Kafka earlier cannot be written down: %s", exc)
     ids = PredictionIds.load(world.state_dir)
     settings = core_settings(world.settings)
-    parts = open_parts(world.home / "monitor.db", settings, log, ids.decode, world.source)
+    path = world.home / "monitor.db"
+    parts = open_parts(path, settings, log, ids.decode, world.source, encode_id=ids.encode)
     try:
         Monitor(parts, directory, world.published, world.automate(parts)).run(stop)
     finally:

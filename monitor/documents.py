@@ -17,6 +17,7 @@ from monitor.core.rollout import ArmTotals
 from monitor.core.settings import WEIGHTS, CoreSettings
 from monitor.core.verification import Verification
 from monitor.core.watched import Stable
+from monitor.outlier_documents import outlier_counts
 
 SPECIAL = ("missing", "below", "above", "nonfinite", "unseen")
 SHOWN_FEATURES = 8  # with their histograms, in a verdict
@@ -219,6 +220,7 @@ def state_document(state: ModelState, last: Summary | None, labels: Mapping[str,
             "live_window_s": settings.window_blocks * settings.block_s,
             "tolerance": settings.tolerance,
             "loss_tolerance": settings.loss_tolerance,
+            "outlier_tolerance": settings.outlier_tolerance,
         },
         "groups_s": {group.name.lower(): seconds(value) for group, value in state.groups().items()},
         "stable": {
@@ -253,6 +255,7 @@ def state_document(state: ModelState, last: Summary | None, labels: Mapping[str,
         "loss": _losses(state),
         "estimated_loss": estimated_loss_document(state),
         "repeated_rows": repeated_document(stable) if stable else None,
+        "outliers": outlier_counts(stable) if stable else None,
         "labels": dict(labels),
         "features": [effect_document(e) for e in ranked if e.log_evidence is not None][
             :RANKED_FEATURES

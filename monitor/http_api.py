@@ -96,22 +96,34 @@ class Handler(BaseHTTPRequestHandler):
                 self._state()
             case ["v1", "verdict"]:
                 self._verdict(query)
-            case ["v1", "models", model, "history"]:
-                self._history(model, query)
-            case ["v1", "models", model, "drift"]:
-                self._drift(model, query)
-            case ["v1", "models", model, "performance"]:
-                self._performance(model, query)
-            case ["v1", "models", model, "slices"]:
-                self._slices(model)
-            case ["v1", "models", model, "fairness"]:
-                self._fairness(model)
-            case ["v1", "models", model, "report"]:
-                self._report(model, query)
-            case ["v1", "models", model, "features", *name]:
-                self._feature(model, "/".join(name))
+            case ["v1", "models", model, *rest]:
+                self._of_model(model, rest, query, url.path)
             case _:
                 self._json(404, {"error": f"no such page: {url.path}"})
+
+    def _of_model(
+        self, model: str, parts: list[str], query: dict[str, list[str]], path: str
+    ) -> None:
+        """Everything below `/v1/models/M`."""
+        match parts:
+            case ["history"]:
+                self._history(model, query)
+            case ["drift"]:
+                self._drift(model, query)
+            case ["performance"]:
+                self._performance(model, query)
+            case ["slices"]:
+                self._slices(model)
+            case ["outliers"]:
+                self._outliers(model)
+            case ["fairness"]:
+                self._fairness(model)
+            case ["report"]:
+                self._report(model, query)
+            case ["features", *name]:
+                self._feature(model, "/".join(name))
+            case _:
+                self._json(404, {"error": f"no such page: {path}"})
 
     def do_POST(self) -> None:
         url = urllib.parse.urlsplit(self.path)
@@ -225,6 +237,13 @@ class Handler(BaseHTTPRequestHandler):
         with self.server.drawing:
             document = segments_document(model, segments[model])
         self._json(200, document)
+
+    def _outliers(self, model: str) -> None:
+        found = self.server.published.snapshot.outliers.get(model)
+        if found is None:
+            self._unknown(model)
+            return
+        self._json(200, found)
 
     def _fairness(self, model: str) -> None:
         versions = self.server.published.snapshot.fairness.get(model)

@@ -45,5 +45,6 @@ def live_report(
             comparisons.of(model, snapshot.spaces.get(model, ())),
             snapshot.fairness.get(model, ()),
             segments_document(model, snapshot.segments.get(model)),
+            snapshot.outliers.get(model),
         )
     )

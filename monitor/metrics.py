@@ -96,6 +96,14 @@ DISTINCT = Entry(
 REPEATED = Entry(
     "repeated_rows_ratio", "Share of rows that repeat one of their block.", ("model", "of")
 )
+OUTLIERS = Entry(
+    "outlier_rows_ratio",
+    "Share of rows unlike the reference's; `bound`: evidence gathers above it.",
+    ("model", "of"),
+)
+LOOKED_AT = Entry(
+    "outlier_rows_looked_at_ratio", "Share of rows that outliers are looked for in.", ("model",)
+)
 TOGETHER = Entry(
     "multivariate_effect", "Effect size of features together.", ("model", "space", "statistic")
 )
@@ -128,7 +136,7 @@ CATALOGUE = (
     POISON, KAFKA_UP, PARTITIONS, REBALANCES, DEAD_LETTERS, COVERED, BLOCK,
     WARM_UP,
     PERFORMANCE, LABELLED, COVERAGE, DELAY,
-    TOGETHER, BY_CHANCE, DISTINCT, REPEATED,
+    TOGETHER, BY_CHANCE, DISTINCT, REPEATED, OUTLIERS, LOOKED_AT,
     SLICE_PERFORMANCE, SLICE_LABELLED, SLICE_COVERAGE, UNFAIR,
     ESTIMATED, ESTIMATE_WITHHELD,
 )  # fmt: skip
@@ -333,6 +341,7 @@ def _model_samples(model: str, document: Mapping[str, Any]) -> dict[Entry, list[
             for of in ("live", "reference")
             if document["repeated_rows"] and document["repeated_rows"][of] is not None
         ],
+        **_outliers(model, document["outliers"]),
         ARM_ROWS: [((model, arm), found["rows"]) for arm, found in arms],
     }
 
@@ -340,6 +349,21 @@ def _model_samples(model: str, document: Mapping[str, Any]) -> dict[Entry, list[
 def _shown_losses(document: Mapping[str, Any]) -> dict[str, float | None]:
     shown = {name: document["loss"][name] for name in ("reference", "stable", "candidate")}
     return {**shown, "estimated": (document["estimated_loss"] or {}).get("value")}
+
+
+def _outliers(model: str, found: Mapping[str, Any] | None) -> dict[Entry, list[Sample]]:
+    """None where no row is looked at."""
+    if found is None or found["off"] or found["share"] is None:
+        return {}
+    shares = {
+        "live": found["share"],
+        "reference": found["reference"]["share"],
+        "bound": found["bound"],
+    }
+    return {
+        OUTLIERS: [((model, of), value) for of, value in shares.items()],
+        LOOKED_AT: [((model,), found["looked_at"] / found["of_rows"])],
+    }
 
 
 def _warm_up(model: str, stable: Mapping[str, Any] | None) -> list[Sample]:

@@ -27,7 +27,7 @@ class Shown:
     databases:   where the history of each model is.
     spaces:      of each model, as `Stable.spaces`.
     performance: of each model, as `performance_document`; fairness: as `fairness_document`.
-    segments:    of each model, for `segments_document`.
+    segments:    of each model, for `segments_document`; outliers: as `outliers_document`.
     """
 
     overall: Document
@@ -38,6 +38,7 @@ class Shown:
     spaces: Mapping[str, list[SpaceStanding]] = field(default_factory=_none)
     fairness: Mapping[str, list[Document]] = field(default_factory=_none)
     segments: Mapping[str, LiveSegments | None] = field(default_factory=_none)
+    outliers: Mapping[str, Document] = field(default_factory=_none)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,7 @@ class Snapshot:
     spaces: Mapping[str, list[SpaceStanding]] = field(default_factory=_none)
     fairness: Mapping[str, list[Document]] = field(default_factory=_none)
     segments: Mapping[str, LiveSegments | None] = field(default_factory=_none)
+    outliers: Mapping[str, Document] = field(default_factory=_none)
 
     @classmethod
     def of(
@@ -69,6 +71,7 @@ class Snapshot:
             {name: found for item in shown for name, found in item.spaces.items()},
             {name: found for item in shown for name, found in item.fairness.items()},
             {name: found for item in shown for name, found in item.segments.items()},
+            {name: found for item in shown for name, found in item.outliers.items()},
         )
 
     def feature(self, model: str, name: str) -> Document | None:

@@ -35,6 +35,7 @@ def core_settings(settings: MonitorSettings) -> CoreSettings:
         silence_ns=_ns(settings.silence_s),
         tolerance=settings.tolerance,
         loss_tolerance=settings.loss_tolerance,
+        outlier_tolerance=settings.outlier_tolerance,
         budget_s=budget_s,
         warn_budget_s=settings.warn_budget_s,
         independent_rows=settings.dependence == "rows",

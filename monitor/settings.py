@@ -20,6 +20,7 @@ class MonitorSettings:
     lateness_s: float = 0.0  # extra wait after the watermark
     tolerance: float = 0.02  # a share of rows: shifts up to this are not drift
     loss_tolerance: float = 0.02
+    outlier_tolerance: float = 0.005  # a share of rows: by so much that of outliers may rise
     budget_s: float = 90 * DAY_S  # mean time to a false page of a model
     false_alarms: str = ""  # the same in words, as "1 per 90d"; empty: budget_s
     warn_budget_s: float = 7 * DAY_S

@@ -23,6 +23,7 @@ from monitor.database import StoreDamaged, set_aside
 from monitor.documents import block_document, state_document, verdict_document
 from monitor.engine import Closed, DecodeId, Engine, ignore_undecodable
 from monitor.fairness_documents import fairness_document
+from monitor.outlier_documents import EncodeId, no_ids, outliers_document
 from monitor.performance_documents import performance_document
 from monitor.profiles import RegistryProfiles
 from monitor.published import Document, Shown
@@ -52,6 +53,7 @@ class Parts:
     actions: ActionStore
     engine: Engine
     profiles: RegistryProfiles
+    encode_id: EncodeId = no_ids
 
     def close(self) -> None:
         self.store.close()
@@ -76,8 +78,12 @@ def open_parts(
     *,
     partitions: Sequence[str] = (),
     on_undecodable: Callable[[StoredRecord, str], None] = ignore_undecodable,
+    encode_id: EncodeId = no_ids,
 ) -> Parts:
-    """Open the database, or set a damaged one aside and start from the retained log."""
+    """Open the database, or set a damaged one aside and start from the retained log.
+
+    encode_id: gives rows that are shown their prediction ids.
+    """
 
     def attempt() -> Parts:
         store = Store(path, fingerprint(settings))
@@ -99,7 +105,8 @@ def open_parts(
         except BaseException:
             store.close()
             raise
-        return Parts(path, store, ActionStore(path.with_name(ACTIONS_FILE)), engine, profiles)
+        actions = ActionStore(path.with_name(ACTIONS_FILE))
+        return Parts(path, store, actions, engine, profiles, encode_id)
 
     try:
         return attempt()
@@ -232,6 +239,10 @@ class Task:
             performance={name: self._measures(state)[0] for name, state in engine.models.items()},
             fairness={name: self._measures(state)[1] for name, state in engine.models.items()},
             segments={name: live_segments(state) for name, state in engine.models.items()},
+            outliers={
+                name: outliers_document(state, self.parts.encode_id)
+                for name, state in engine.models.items()
+            },
         )
 
     def _measures(self, state: ModelState) -> tuple[list[Document], list[Document]]:

@@ -8,6 +8,7 @@ from driftgate.commands import (
     monitor_backtest,
     monitor_drift,
     monitor_fairness,
+    monitor_outliers,
     monitor_performance,
     monitor_replay,
     monitor_slices,
@@ -36,6 +37,7 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     monitor_performance.register(verbs)
     monitor_fairness.register(verbs)
     monitor_slices.register(verbs)
+    monitor_outliers.register(verbs)
     monitor_replay.register(verbs)
     monitor_approve.register(verbs)
     monitor_trigger.register(verbs)

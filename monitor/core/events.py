@@ -26,6 +26,7 @@ class Group(IntEnum):
     CANDIDATE = 4  # the candidate's loss against the reference
     COMPARISON = 5  # candidate against stable, within the block
     ESTIMATED = 6  # the loss as scores have it, before its labels come
+    OUTLIERS = 7  # the share of rows unlike the reference's
 
 
 @dataclass(frozen=True, slots=True, eq=False)

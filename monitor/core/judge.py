@@ -13,7 +13,8 @@ The rules, in order:
    could have done it): retrain;
 7. loss is up on stable alone: a candidate that does better is the cure;
 8. the loss is estimated to be up, and its labels have yet to say so: page;
-9. inputs or predictions moved and the loss did not: annotate;
+9. inputs or predictions moved, or more rows are unlike the reference's, and the loss did
+   not: annotate;
 10. else: page, a human should look.
 
 The estimated loss is likely, not seen: it takes part in what pages and warns, and is named
@@ -162,6 +163,8 @@ def _unseen_loss(evidence: Evidence, settings: CoreSettings) -> Verdict:
         )
     if _moved(evidence, settings) or evidence.group(Group.PREDICTIONS) >= settings.warn:
         return Verdict(Kind.ANNOTATE, "inputs or predictions moved, the loss did not")
+    if evidence.group(Group.OUTLIERS) >= settings.warn:
+        return Verdict(Kind.ANNOTATE, "more rows are unlike the reference, the loss is not up")
     return Verdict(Kind.PAGE, "evidence is above the budget, no single cause stands out")
 
 

@@ -346,7 +346,8 @@ class ModelState:
         stable.window.current += counts[0]
         own = (rows.parts for arm, rows in block.arms.items() if self._is_stable(arm))
         parts = [part for parts in own for part in parts]
-        stable.add_rows(block.index // self.settings.window_blocks, parts, counts[0])
+        start_ns, half = self._start_ns(block), block.index // self.settings.window_blocks
+        outliers = stable.add_rows(half, parts, counts[0], start_ns)
         stable.rows += sum(r.rows for arm, r in block.arms.items() if self._is_stable(arm))
         stable.labelled += losses.stable.rows
         stable.loss_units += losses.stable.units
@@ -355,8 +356,9 @@ class ModelState:
             losses.stable.units,
             losses.stable.rows,
             elapsed,
-            self._start_ns(block),
+            start_ns,
             estimated,
+            outliers,
         )
         return counts[0]
 

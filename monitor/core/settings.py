@@ -13,13 +13,14 @@ ANY_MODEL = "*"
 # it says that something is wrong, not only different. The estimated loss is a function
 # of the answers, so its part is half of theirs.
 WEIGHTS: dict[Group, float] = {
-    Group.FEATURES: 0.25,
+    Group.FEATURES: 0.23,
     Group.QUALITY: 0.05,
     Group.PREDICTIONS: 0.05,
     Group.LOSS: 0.25,
     Group.CANDIDATE: 0.15,
     Group.COMPARISON: 0.20,
     Group.ESTIMATED: 0.05,
+    Group.OUTLIERS: 0.02,  # it informs, and finds in time what is large
 }
 
 
@@ -55,6 +56,7 @@ class CoreSettings:
     seasonal: bool = True  # by the hour of the week, where the reference knows its rows' times
     multivariate_rows: int = 0  # of a live window, compared as rows; 0: none are kept
     silence_ns: int = 60 * 10**9  # on Kafka: who is silent for so long holds nothing back
+    outlier_tolerance: float = 0.005  # by so much the share of outliers may rise
     quantile_level: float = 0.0  # of numbers' quantile loss; 0: it is not measured
     # By model, of which ANY_MODEL stands for those without slices of their own.
     slices: tuple[tuple[str, tuple[Slice, ...]], ...] = ()

@@ -21,6 +21,8 @@ from monitor.core.events import Events, Group, correlation_series, make_events
 from monitor.core.evidence import NOTHING, Bets, mean_bets, season_bets, share_bets
 from monitor.core.multivariate.live_rows import LiveRows
 from monitor.core.multivariate.standing import SpaceStanding, comparable, standings
+from monitor.core.outliers.live import LiveOutliers
+from monitor.core.outliers.scorer import Scorer
 from monitor.core.predictions import LOSS_UNITS
 from monitor.core.profile import PredictionKind, ReferenceProfile
 from monitor.core.reference_error import mean_error
@@ -36,6 +38,7 @@ from monitor.core.warm_up import Learned
 LOOK_BLOCKS = 16  # between looks at how long traffic is correlated
 SHARE_GROUPS = (Group.FEATURES, Group.QUALITY, Group.PREDICTIONS)
 LOSS_GROUPS = (Group.LOSS, Group.ESTIMATED)  # whose sums stand behind those of the questions
+ALONE = (*LOSS_GROUPS, Group.OUTLIERS)  # each has a sum of its own in a stretch
 
 
 class Yardstick:
@@ -61,6 +64,8 @@ class Yardstick:
         self._spaces = comparable(self.profile)
         segments = self.profile.segments if self.profile.predictions else None
         self.segmenter = Segmenter(self.profile, segments) if segments else None
+        outliers = self.profile.outliers
+        self.scorer = Scorer(self.profile, outliers) if outliers else None
         self.events: Events = make_events(self.profile, settings.coarse_edges)
         season, tolerance = self.profile.season, settings.tolerance
         self.hours = Nulls.of(self.profile, season, self.events, tolerance) if season else None
@@ -70,13 +75,19 @@ class Yardstick:
         bounds = np.array([1.0 if self.loss_bound is None else self.loss_bound])
         for group in LOSS_GROUPS:
             self.bets[group] = mean_bets(bounds, WEIGHTS[group], settings.budget_s)
+        self.outlier_bound = outliers.share_max + settings.outlier_tolerance if outliers else 1.0
+        outlier_bounds = np.array([self.outlier_bound])
+        weight = WEIGHTS[Group.OUTLIERS]
+        self.bets[Group.OUTLIERS] = mean_bets(outlier_bounds, weight, settings.budget_s)
         self.block_ns, self.block_s = settings.block_ns, settings.block_s
         self.independent = settings.independent_rows
         self.series = correlation_series(self.events)
         # Neighbours may share this much: a tolerance over the largest stake, 1 / bound.
         limits = tolerance * self._least_bounds(tolerance)[self.series]
         loss_limits = np.repeat(settings.loss_tolerance * bounds, len(LOSS_GROUPS))
-        self.limits: Floats = np.append(limits, loss_limits)
+        self.limits: Floats = np.concatenate(
+            [limits, loss_limits, settings.outlier_tolerance * outlier_bounds]
+        )
 
     def _bets(self, group: Group, settings: CoreSettings) -> Bets:
         members = self.events.group == group
@@ -95,9 +106,9 @@ class Yardstick:
 
     @property
     def watched_sums(self) -> int:
-        """How many sums a stretch is of: the questions, the losses, and of a season its bounds."""
+        """How many sums a stretch is of: the questions, the losses, outliers, a season's bounds."""
         size = self.events.size
-        return size + len(LOSS_GROUPS) + (0 if self.hours is None else 2 * size)
+        return size + len(ALONE) + (0 if self.hours is None else 2 * size)
 
     @property
     def watches_estimates(self) -> bool:
@@ -193,8 +204,8 @@ class Stable:
     judged_ns: int  # since then by this yardstick
     yardstick: Yardstick
     window: Window
-    stretch: Stretch  # answers to the questions, the losses, and of a season its bounds
-    means: BlockMeans  # of `Yardstick.series`, and last the losses
+    stretch: Stretch  # answers to the questions, the losses, outliers, and of a season its bounds
+    means: BlockMeans  # of `Yardstick.series`, and last the losses and outliers
     span: Span  # what a stretch is now
     rows: int = 0
     labelled: int = 0
@@ -205,6 +216,7 @@ class Stable:
     segments: Window = field(default_factory=lambda: Window.empty((0,)))  # of answers
     distinct: LiveDistinct = field(default_factory=LiveDistinct)
     repeats: Window = field(default_factory=lambda: Window.empty((COUNTED,)))
+    outliers: LiveOutliers = field(default_factory=LiveOutliers)
     m: dict[Group, Floats] = field(default_factory=dict)
 
     @classmethod
@@ -241,8 +253,13 @@ class Stable:
         fresh.labelled, fresh.loss_units = self.labelled, self.loss_units
         return fresh
 
-    def add_rows(self, half: int, parts: Sequence[Part], counts: Counts) -> None:
-        """A block's rows, for what histograms do not hold; half: its window; counts: of them."""
+    def add_rows(
+        self, half: int, parts: Sequence[Part], counts: Counts, start_ns: int
+    ) -> tuple[int, int]:
+        """A block's rows, for what histograms do not hold; half: its window; counts: of them.
+
+        Returns: outliers, and the rows that they are of.
+        """
         counter, segmenter = self.yardstick.counter, self.yardstick.segmenter
         self.sampled.move_to(half)
         self.sampled.add(parts, counter)
@@ -253,6 +270,11 @@ class Stable:
         self.segments.move_to(half)
         if segmenter is not None:
             self.segments.current += segmenter.count(parts, counter)
+        self.outliers.move_to(half, start_ns)
+        if self.yardstick.scorer is None:
+            return 0, 0
+        _, looked_at, found = self.outliers.add(parts, counter, self.yardstick.scorer).tolist()
+        return found, looked_at
 
     def repeated(self) -> tuple[float | None, float | None]:
         """Shares of rows that repeat one of their block: now, and by the reference."""
@@ -272,6 +294,7 @@ class Stable:
         elapsed: int,
         start_ns: int = 0,
         estimated: LossSum | None = None,
+        outliers: tuple[int, int] = (0, 0),
     ) -> None:
         """Fold a block: its histograms (none: zeros), its losses and their number.
 
@@ -279,24 +302,26 @@ class Stable:
         start_ns:  of the block, which a season asks for.
         estimated: the loss of its rows without their labels; None: it is withheld, and
                    evidence of it is void. (Less evidence keeps the law.)
+        outliers:  as `add_rows` has them.
         """
         yardstick, size = self.yardstick, self.yardstick.events.size
         yes, totals = yardstick.events.answers(counts)
-        unlabelled = estimated or LossSum()
-        yes = np.append(yes, [loss_units, unlabelled.units])
-        totals = np.append(totals, [labelled * LOSS_UNITS, unlabelled.rows * LOSS_UNITS])
+        unlabelled, (unlike, looked_at) = estimated or LossSum(), outliers
+        yes = np.append(yes, [loss_units, unlabelled.units, unlike])
+        of_losses = [labelled * LOSS_UNITS, unlabelled.rows * LOSS_UNITS]
+        totals = np.append(totals, [*of_losses, looked_at])
         seen, means = self.means.blocks, shares(yes, totals)
         has_rows = totals.any()
         if yardstick.hours is not None:
             end_ns = start_ns + yardstick.block_ns
             share, rise, fall = yardstick.hours.between(start_ns, end_ns)
             # What moves with the hour is known, so it is no correlation.
-            means = means - np.append(share, np.zeros(len(LOSS_GROUPS)))
+            means = means - np.append(share, np.zeros(len(ALONE)))
             rows = totals[:size]
             yes = np.concatenate([yes, rows * rise, rows * fall])
             totals = np.concatenate([totals, rows * UNITS, rows * UNITS])
         if has_rows:
-            self.means.add(means[[*yardstick.series, *range(size, size + len(LOSS_GROUPS))]])
+            self.means.add(means[[*yardstick.series, *range(size, size + len(ALONE))]])
         for ended in self.stretch.add(yes, totals, elapsed, self.span.blocks):
             self._bet(ended)
         if estimated is None:
@@ -307,16 +332,16 @@ class Stable:
     def _bet(self, ended: Ended) -> None:
         yardstick, size = self.yardstick, self.yardstick.events.size
         means, spent_s = ended.means, ended.blocks * yardstick.block_s
-        season = means[size + len(LOSS_GROUPS) :].reshape(2, -1)
+        season = means[size + len(ALONE) :].reshape(2, -1)
         for group, always in yardstick.bets.items():
-            is_loss = group in LOSS_GROUPS
-            at = slice(size + LOSS_GROUPS.index(group), None) if is_loss else slice(0, size)
+            is_alone = group in ALONE
+            at = slice(size + ALONE.index(group), None) if is_alone else slice(0, size)
             bets = always
-            if yardstick.hours is not None and not is_loss:
+            if yardstick.hours is not None and not is_alone:
                 bets = always.against(*season)
             if yardstick.independent:
                 # Losses are sums of 2^-30, questions of 1.
-                unit = LOSS_UNITS if is_loss else 1
+                unit = LOSS_UNITS if group in LOSS_GROUPS else 1
                 yes, totals = ended.yes[at] / unit, ended.totals[at] / unit
                 self.m[group] = bets.step_rows(self.m[group], yes, totals, spent_s)
             else:
@@ -379,6 +404,7 @@ class Stable:
             "segments": self.segments.to_tree(),
             "distinct": self.distinct.to_tree(),
             "repeats": self.repeats.to_tree(),
+            "outliers": self.outliers.to_tree(),
             "m": {group.name: self.m[group] for group in sorted(self.m)},
         }
 
@@ -403,5 +429,6 @@ class Stable:
             Window.from_tree(tree["segments"]),
             LiveDistinct.from_tree(tree["distinct"]),
             Window.from_tree(tree["repeats"]),
+            LiveOutliers.from_tree(tree["outliers"]),
             {Group[name]: values for name, values in tree["m"].items()},
         )

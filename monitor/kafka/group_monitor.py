@@ -218,6 +218,7 @@ class GroupMonitor:
                 self._source,
                 partitions=(f"{PREDICTIONS}/{number}", f"{LABELS}/{number}"),
                 on_undecodable=self._on_undecodable,
+                encode_id=self._ids.encode,
             )
         except BaseException:
             log.close()

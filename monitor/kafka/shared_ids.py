@@ -38,6 +38,13 @@ class SharedIds:
         assert self._ids is not None
         return self._ids.decode(text)
 
+    def encode(self, ts_ms: int, producer: str, sequence: int) -> str | None:
+        """The id of a request; None while there are no keys."""
+        if not self.known:
+            return None
+        assert self._ids is not None
+        return self._ids.encode(ts_ms, producer, sequence)
+
     def _load(self) -> bool:
         if self._clock_s() < self._next_s:
             return False

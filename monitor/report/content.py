@@ -21,6 +21,7 @@ class Content:
     multivariate:      of each space of features, as `space_document`.
     performance:       of each version, as `performance_document`; fairness: likewise.
     segments:          that moved most, as `segments_document`; None: they are not known.
+    outliers:          rows unlike the reference's, as `outliers_document`; None: not known.
     """
 
     state: Document
@@ -35,6 +36,7 @@ class Content:
     multivariate: Sequence[Document] = ()
     fairness: Sequence[Document] = ()
     segments: Document | None = None
+    outliers: Document | None = None
 
     @property
     def model(self) -> str:

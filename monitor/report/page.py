@@ -17,6 +17,7 @@ from monitor.report.history_sections import (
     story_section,
 )
 from monitor.report.markup import Html, element, join, shape
+from monitor.report.outliers import outliers_section
 from monitor.report.segments import segments_section
 from monitor.report.summary import summary
 from monitor.report.together import together_section
@@ -30,6 +31,7 @@ SECTIONS = (
     ("together", "Features together", together_section),
     ("predictions", "Predictions", predictions_section),
     ("segments", "Segments", segments_section),
+    ("outliers", "Unlike the reference", outliers_section),
     ("quality", "Data quality", quality_section),
     ("all", "All features", all_features_section),
 )

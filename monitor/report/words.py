@@ -1,9 +1,11 @@
 """Numbers, shares, durations and moments as a person reads them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC as UTC_ZONE
 from datetime import datetime
 from math import floor, isfinite, log10
+from typing import Any
 
 MINUTE_S, HOUR_S, DAY_S = 60.0, 3600.0, 86_400.0
 NONE = "–"
@@ -105,3 +107,16 @@ class Clock:
 
 
 UTC, ELAPSED = Clock(), Clock(elapsed=True)
+
+
+def because(feature: Mapping[str, Any]) -> str:
+    """A feature of an outlier, and what would have been no surprise."""
+    expected = feature["expected"]
+    usual = "" if expected is None else f" (expected {_said(expected)})"
+    return f"{feature['name']} {_said(feature['value'])}{usual}"
+
+
+def _said(value: float | str | None) -> str:
+    if value is None:
+        return "missing"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
