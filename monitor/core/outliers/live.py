@@ -28,7 +28,7 @@ HOUR_NS = 3600 * 10**9
 ROWS_PER_BLOCK = 512  # 5 to 7 ms of a core for 100 features
 STRONGEST_MAX = 20
 SHOWN_MAX = 4  # features of a row, those that add most
-TEXT_MAX = 64  # characters of a text that is shown
+TEXT_MAX = 32  # characters of a text that is shown
 COUNTED = 3  # rows, of them looked at, of them outliers
 
 Value = float | str | None  # None: missing
@@ -219,7 +219,10 @@ def _outlier(same: Sequence[Candidate], counter: Counter, scorer: Scorer) -> Out
 
 def _shown(share: Share, part: Part, row: int, counter: Counter) -> Shown:
     feature = counter.profile.features[share.feature]
-    return Shown(share.feature, _value(feature, part, row, counter), share.expected, share.drop)
+    expected = share.expected
+    if isinstance(expected, str):
+        expected = expected[:TEXT_MAX]
+    return Shown(share.feature, _value(feature, part, row, counter), expected, share.drop)
 
 
 def _value(feature: FeatureProfile, part: Part, row: int, counter: Counter) -> Value:

@@ -60,6 +60,8 @@ def kind(evidence: Evidence, standing: Kind = Kind.HEALTHY) -> Kind:
         ),
         (replace(PAGED, groups=up(Group.FEATURES)), Kind.ANNOTATE),
         (replace(PAGED, groups=up(Group.PREDICTIONS)), Kind.ANNOTATE),
+        (replace(PAGED, groups=up(Group.OUTLIERS)), Kind.ANNOTATE),
+        (replace(PAGED, groups=up(Group.OUTLIERS, Group.LOSS)), Kind.RETRAIN),
         (replace(PAGED, groups=up(Group.QUALITY, Group.LOSS, Group.FEATURES)), Kind.UPSTREAM),
         (replace(PAGED, groups=up(Group.LOSS), broken=("x is missing",)), Kind.UPSTREAM),
         (PAGED, Kind.PAGE),

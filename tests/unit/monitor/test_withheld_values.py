@@ -12,6 +12,7 @@ from monitor.core.judge import Kind
 from monitor.core.model_state import ModelState
 from monitor.core.open_blocks import OpenBlocks, fill
 from monitor.documents import state_document
+from monitor.outlier_documents import no_ids, outliers_document
 from tests.monitor_world import BLOCK_NS, FEATURES, SETTINGS, START_NS, Version, answers, inputs
 from tests.monitor_world import profile_of as reference
 
@@ -97,6 +98,20 @@ def test_what_is_not_withheld_is_watched_as_ever():
     assert (counted == expected).all()
     _, kinds = run(masked, shift=1.0)
     assert kinds - {Kind.HEALTHY, Kind.WARN}
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_no_value_of_a_row_is_kept_or_shown_where_a_feature_is_withheld(name):
+    policy, withheld = POLICIES[name]
+    state, _ = run(policy, shift=1.0)
+    found = outliers_document(state, no_ids)
+    if withheld <= {"prediction"}:  # the score is of inputs alone
+        assert found["off"] == ""
+        assert found["strongest"]
+        return
+    assert found["off"] == "the log's policy withholds a feature"
+    assert (found["looked_at"], found["strongest"]) == (0, [])
+    assert state.stable.outliers.to_tree()["strongest"] == [[], []]
 
 
 def test_predictions_are_watched_where_inputs_are_withheld():
