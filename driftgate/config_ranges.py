@@ -30,6 +30,8 @@ _ABOVE_ZERO = frozenset(
         *("retrain.timeout_s", "retrain.give_up_s", "retrain.datasets_kept"),
     }
 )
+# Limits that 0 lifts, or leaves to another one.
+_MAY_BE_ZERO = frozenset({"limits.message_bytes_max"})
 _SHARES = frozenset(
     {
         "log.sample_rate",
@@ -51,7 +53,8 @@ def expected_range(name: str, value: Any) -> str:
         return ""
     if name.endswith("port"):
         return "" if 0 <= value <= PORT_MAX else f"a port, 0 to {PORT_MAX}"
-    least_open = name in _ABOVE_ZERO or name.startswith("limits.")
+    limits = name.startswith("limits.") and name not in _MAY_BE_ZERO
+    least_open = name in _ABOVE_ZERO or limits
     most = 1.0 if name in _SHARES else math.inf
     fits = math.isfinite(value) and (value > 0 if least_open else value >= 0) and value <= most
     if fits:
