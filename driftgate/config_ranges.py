@@ -31,7 +31,7 @@ _ABOVE_ZERO = frozenset(
     }
 )
 # Limits that 0 lifts, or leaves to another one.
-_MAY_BE_ZERO = frozenset({"limits.message_bytes_max"})
+_MAY_BE_ZERO = frozenset({"limits.message_bytes_max", "limits.standing_wait_s_max"})
 _SHARES = frozenset(
     {
         "log.sample_rate",

@@ -19,6 +19,7 @@ SLOWED_MIN = 1.1  # below it is noise
 _REFUSED_SINCE_LOAD = {
     "refused_full": "as many waited as max_queue_size allows",
     "refused_late": "the answer would have come after the deadline",
+    "refused_standing": "they named no deadline, and the queue had been too long for a while",
 }
 _CODES = {
     "499": "clients that left",

@@ -11,6 +11,7 @@ from serving.core.batch import Batch, BatchQueue, Line, M
 from serving.core.company import PadKey, RunCost, Waiting, companions
 from serving.core.forecast import Forecast
 from serving.core.hold import Hold
+from serving.core.standing_queue import StandingQueue
 
 PER_NS = 1 << 40  # rates count in this many nanoseconds, some 18 minutes
 ARRIVING_SHIFT = 2  # the moving rate of newcomers weighs the last batch 1/4
@@ -20,19 +21,27 @@ class Dispatch(Generic[M]):
     """The decisions of one version. Times are those of one monotonic clock."""
 
     __slots__ = (
-        "_arriving", "_cost", "_given_up", "_now_ns", "_taken_ns",
-        "arrived", "company", "ends_ns", "forecast", "queue", "refused",
+        "_arriving", "_cost", "_given_up", "_now_ns", "_standing", "_taken_ns",
+        "arrived", "company", "ends_ns", "forecast", "queue", "refused", "refused_standing",
     )  # fmt: skip
 
     def __init__(
-        self, queue: BatchQueue[M], forecast: Forecast, cost: RunCost | None = None
+        self,
+        queue: BatchQueue[M],
+        forecast: Forecast,
+        cost: RunCost | None = None,
+        wait_ns_max: int = 0,
     ) -> None:
-        """cost: of runs, where lines keep each other company; their keys are `PadKey`s."""
+        """cost: of runs, where lines keep each other company; their keys are `PadKey`s.
+        wait_ns_max: of who names no deadline, while the queue stands; 0: any.
+        """
         self.queue, self.forecast = queue, forecast
         self._cost = cost
         self.company = None if cost is None else self._company
         self.ends_ns: list[int] = []  # when those that run now are expected to end
         self.refused = 0  # requests that would have been too late, as who asks here counts them
+        self.refused_standing = 0  # requests without a deadline, as for `refused`
+        self._standing = StandingQueue(wait_ns_max) if wait_ns_max else None
         self.arrived = 0  # newcomers since the last batch, let in or not, as they are counted
         self._arriving = 0  # of late, in PER_NS
         self._taken_ns = self._now_ns = 0
@@ -61,6 +70,24 @@ class Dispatch(Generic[M]):
             if late_ns <= 0:
                 return 0
         return late_ns
+
+    def standing_ns(self, now_ns: int, deadline_ns: int, level: int) -> int:
+        """By how much a newcomer that names no deadline would wait too long; 0: it is let in.
+
+        deadline_ns: by which it is lined up all the same. The next batches may always fill:
+        however long runs take, the executor never waits for work that was refused.
+        """
+        standing = self._standing
+        if standing is None:
+            return 0
+        queue, forecast = self.queue, self.forecast
+        rows = queue.rows_queued
+        if rows <= forecast.rows_at_once:
+            return 0 if standing.calm else standing.over_ns(now_ns, 0, level)
+        wait_ns = forecast.wait_ns(rows)
+        if wait_ns > standing.wait_ns_max and level:
+            wait_ns = forecast.wait_ns(queue.rows_before(queue.rank_of(deadline_ns, level)))
+        return standing.over_ns(now_ns, wait_ns, level)
 
     def take(self, now_ns: int) -> tuple[Batch[M] | None, list[M]]:
         """The next batch, and members that can no longer be in time: they have left.

@@ -29,8 +29,8 @@ class Forecast:
     """Estimates for one version's queue; all in nanoseconds."""
 
     __slots__ = (
-        "_alike", "_drag", "_full_surely_ns", "_instances", "_last_drag", "_row_ns", "_runs",
-        "_unit",
+        "_alike", "_drag", "_full_likely_ns", "_full_surely_ns", "_instances", "_last_drag",
+        "_row_ns", "_runs", "_unit",
         "profile", "rows_max",
     )  # fmt: skip
 
@@ -49,6 +49,7 @@ class Forecast:
 
     def _refresh(self) -> None:
         self._full_surely_ns = self._surely_ns(self.rows_max * self._unit)
+        self._full_likely_ns = self.likely_ns(self.rows_max)
 
     @property
     def slowed_by(self) -> float:
@@ -119,6 +120,17 @@ class Forecast:
             full, rest = full + 1, 0
         own_ns = self._surely_ns(max(rest + rows, min(rest + rows + rows_after, most)))
         return full * self._surely_ns(most) // self._instances + own_ns
+
+    @property
+    def rows_at_once(self) -> int:
+        """Rows that wait and are no queue: those of the next runs, if they are full."""
+        return self.rows_max * self._instances
+
+    def wait_ns(self, rows_before: int) -> int:
+        """How long so many rows take that wait, as runs take on average and in full batches."""
+        if self._alike:
+            return rows_before * self._full_likely_ns // self.rows_at_once
+        return (rows_before * self._row_ns * self._drag >> 8) // self._instances
 
     def _rows_within(self, slack_ns: int) -> int:
         """The most rows of one batch that surely take no longer; 1 if none do."""

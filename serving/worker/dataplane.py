@@ -160,7 +160,7 @@ class DataPlane:
         for arm in arms:
             batcher = arm.target.batcher
             longest = self._longest_ns(timeout_ns, body_timeout_ns, batcher)
-            if not batcher.has_no_room(now_ns, longest):
+            if not batcher.has_no_room(now_ns, longest, patient=longest == self._deadline_ns_max):
                 return False
         self._pressed_until_ns = now_ns + PRESSED_NS
         return True
@@ -208,7 +208,8 @@ class DataPlane:
         if batcher.settings.priority_levels:
             level = batcher.settings.level(envelope.priority)
             share = batcher.settings.share(level)
-        batcher.check_room(now_ns, deadline_ns, rows, level)
+        patient = deadline_ns - began_ns == self._deadline_ns_max
+        batcher.check_room(now_ns, deadline_ns, rows, level, patient=patient)
         self.admission.hold_rows(rows or 1, batcher.queue.rows_queued, share)
         if request.shared_bytes:
             cost_bytes += self._hold_shared(request.shared_bytes, rows or 1)

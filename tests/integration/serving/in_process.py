@@ -25,7 +25,9 @@ WAIT_S = 30
 
 
 @asynccontextmanager
-async def gateway(signature, session, *, inline=True, profile=None, connection=GatewayProtocol):
+async def gateway(
+    signature, session, *, inline=True, profile=None, connection=GatewayProtocol, wait_ns_max=0
+):
     """Serves `session` as model "m", version "1". connection: makes one for a gate."""
     loop = asyncio.get_running_loop()
     with closing(RunThreads(loop, 1)) as threads:
@@ -35,7 +37,7 @@ async def gateway(signature, session, *, inline=True, profile=None, connection=G
         version = Version(
             loop, time.monotonic_ns, signature, "d", session, threads, plane.admission,
             MagicMock(), tap, {}, QueueSettings(), inline=inline,
-            profile=profile or LatencyProfile(),
+            profile=profile or LatencyProfile(), wait_ns_max=wait_ns_max,
         )  # fmt: skip
         arm = Arm(version, "1", "stable", "", 100)
         plane.table = RoutingTable(1, {"m": make_route("m", "s", [arm], {})})

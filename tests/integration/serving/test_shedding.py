@@ -32,7 +32,7 @@ class Slow:
 
 
 def body(timeout_us=0, *, data=(1.0,)):
-    tensor = {"name": "x", "shape": [1, 1], "datatype": "FP32", "data": list(data)}
+    tensor = {"name": "x", "shape": [len(data), 1], "datatype": "FP32", "data": list(data)}
     document = {"inputs": [tensor]}
     if timeout_us:
         document["parameters"] = {"timeout": timeout_us}
@@ -75,11 +75,13 @@ async def until_held(served, rows):
 
 
 @asynccontextmanager
-async def flooded():
+async def flooded(wait_ns_max=0):
     """A gateway whose one thread is busy for long, and that has refused one for it."""
     session = Slow()
     profile = LatencyProfile((1 << i, RUN_NS) for i in range(4))
-    async with gateway(SIGNATURE, session, inline=False, profile=profile) as served:
+    async with gateway(
+        SIGNATURE, session, inline=False, profile=profile, wait_ns_max=wait_ns_max
+    ) as served:
         clients = [
             Client(*await asyncio.open_connection("127.0.0.1", served.port)) for _ in range(4)
         ]
@@ -98,9 +100,9 @@ async def flooded():
                 client.close()
 
 
-def run(scenario):
+def run(scenario, wait_ns_max=0):
     async def main():
-        async with flooded() as (served, session, clients):
+        async with flooded(wait_ns_max) as (served, session, clients):
             await scenario(served, session, clients)
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -202,3 +204,24 @@ def test_the_run_that_ended_is_collected_in_between():
         assert done == [True]
 
     run(scenario)
+
+
+def test_who_names_no_deadline_is_refused_while_a_queue_stands():
+    async def scenario(served, session, clients):
+        clients[2].send(body(data=[1.0] * 8))  # with the one that waits, more than a batch
+        await until_held(served, 10)
+        served.plane.pressed = False
+        status, document, head = await clients[3].ask(body())
+        assert (status, b"retry-after:" in head) == (503, True)
+        assert "the queue of model 'm' has been too long" in document["error"]
+        assert (await clients[3].ask(garbled(body())))[0] == 503, "the next ones unread"
+        version = served.plane.table.routes["m"].arms[0].target
+        assert version.batcher.facts().refused_standing == 1
+        clients[3].send(body(20_000_000))
+        await until_held(served, 11)
+        session.go.set()
+        assert (await clients[3].reply())[0] == 200
+        await until_held(served, 0)
+        assert (await clients[3].ask(body()))[0] == 200
+
+    run(scenario, wait_ns_max=RUN_NS // 4)

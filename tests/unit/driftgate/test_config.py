@@ -179,7 +179,7 @@ def test_a_limit_is_above_zero_unless_zero_means_something():
     from driftgate.config_ranges import expected_range
 
     assert expected_range("limits.rows_in_flight_max", 0) == "a number above 0"
-    for key in ("message_bytes_max",):
+    for key in ("message_bytes_max", "standing_wait_s_max"):
         assert expected_range(f"limits.{key}", 0) == ""
         assert expected_range(f"limits.{key}", -1) == "a number 0 or more"
 

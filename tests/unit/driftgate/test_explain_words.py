@@ -30,6 +30,7 @@ TOGETHER = {
     "oldest_wait_ns": 0,
     "refused_full": 0,
     "refused_late": 0,
+    "refused_standing": 0,
     "slowed_by_max": 1.0,
     "work_is_rows": True,
     "profile": [{"work": 1, "runs": 9, "mean_ns": 10_000, "high_ns": 12_000}],
