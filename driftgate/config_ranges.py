@@ -5,6 +5,7 @@ cannot be 0, stand in the tables below.
 """
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from itertools import pairwise
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 from monitor.core.budget import FORM, mean_time_s
 from monitor.core.periods import parse_period_ns
 
+HEADER = re.compile("[A-Za-z0-9][A-Za-z0-9-]{0,63}")  # what HTTP and gRPC both can carry
 PORT_MAX = 65_535  # the resolver takes larger ones modulo 65536, without a word
 
 # 0 would divide by it, spin on it, or refuse everything.
@@ -73,6 +75,10 @@ def _is_period(text: str) -> bool:
     return _is_read(parse_period_ns, text)
 
 
+def _is_header(name: str) -> bool:
+    return not name or (HEADER.fullmatch(name) is not None and not name.endswith("-bin"))
+
+
 def _is_budget(text: str) -> bool:
     return not text or _is_read(mean_time_s, text)
 
@@ -90,5 +96,6 @@ _WORDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "gateway.rollout_steps": (_rises, "percentages that rise from at least 1 to 100"),
     "monitor.approve": (APPROVABLE.issuperset, f"of {', '.join(sorted(APPROVABLE))}"),
     "monitor.false_alarms": (_is_budget, FORM),
+    "limits.tenant_header": (_is_header, "the name of a header, not one that ends in -bin"),
     "retrain.every": (_is_period, "a time such as 12h, 7d or 2w"),
 }

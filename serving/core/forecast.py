@@ -31,7 +31,7 @@ class Forecast:
     __slots__ = (
         "_alike", "_drag", "_full_likely_ns", "_full_surely_ns", "_instances", "_last_drag",
         "_row_ns", "_runs", "_unit",
-        "profile", "rows_max",
+        "profile", "rows_at_once", "rows_max",
     )  # fmt: skip
 
     def __init__(
@@ -40,6 +40,8 @@ class Forecast:
         """alike: all rows have one shape, so work is rows. instances: runs at a time."""
         self.profile = profile
         self.rows_max, self._alike, self._instances = rows_max, alike, instances
+        # Of the next runs, if they are full: so many may wait and are no queue.
+        self.rows_at_once = rows_max * instances
         points = profile.points()
         self._unit = 1 if alike or not points else max(1, points[-1].work // rows_max)
         self._row_ns = points[-1].mean_ns // rows_max if points else 0
@@ -120,11 +122,6 @@ class Forecast:
             full, rest = full + 1, 0
         own_ns = self._surely_ns(max(rest + rows, min(rest + rows + rows_after, most)))
         return full * self._surely_ns(most) // self._instances + own_ns
-
-    @property
-    def rows_at_once(self) -> int:
-        """Rows that wait and are no queue: those of the next runs, if they are full."""
-        return self.rows_max * self._instances
 
     def wait_ns(self, rows_before: int) -> int:
         """How long so many rows take that wait, as runs take on average and in full batches."""

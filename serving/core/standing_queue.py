@@ -27,23 +27,24 @@ MEMORY = 4
 
 
 class StandingQueue:
-    """Of one version; each priority level sees a queue of its own. Times in nanoseconds."""
+    """Of one version; each level sees a queue of its own. Times in nanoseconds."""
 
-    __slots__ = ("_above_since_ns", "_long_ns", "wait_ns_max")
+    __slots__ = ("_above_since_ns", "_long_ns", "calm", "wait_ns_max")
 
     def __init__(self, wait_ns_max: int) -> None:
         """wait_ns_max: that a newcomer may have before it while the queue stands."""
         self.wait_ns_max = wait_ns_max
         self._above_since_ns: dict[int, int] = {}  # of queues that may be bursts, by level
         self._long_ns: dict[int, int] = {}  # of queues that stand: when last seen not short
-
-    @property
-    def calm(self) -> bool:
-        """Whether there is nothing that a short wait would end."""
-        return not self._long_ns and not self._above_since_ns
+        self.calm = True  # there is nothing that a short wait would end
 
     def over_ns(self, now_ns: int, wait_ns: int, level: int = 0) -> int:
         """By how much a newcomer would wait too long; 0: it is let in."""
+        over_ns = self._over_ns(now_ns, wait_ns, level)
+        self.calm = not self._long_ns and not self._above_since_ns
+        return over_ns
+
+    def _over_ns(self, now_ns: int, wait_ns: int, level: int) -> int:
         over_ns, long_ns = wait_ns - self.wait_ns_max, self._long_ns
         if level not in long_ns:
             if over_ns <= 0:

@@ -159,7 +159,7 @@ class Batcher(Generic[T]):
         self._look_ns = NEVER_NS
         self._ended_ns = 0  # when the last run did
         self._backlog_ns = 0  # when the last run ended, if others waited for that
-        self._no_room_patience_ns = 0  # see `has_no_room`
+        self._no_room_asked = 0  # see `has_no_room`
         self._no_room_until_ns = 0
 
     @property
@@ -191,11 +191,18 @@ class Batcher(Generic[T]):
         )
 
     def check_room(
-        self, now_ns: int, deadline_ns: int, rows: int, level: int, *, patient: bool = False
+        self,
+        now_ns: int,
+        deadline_ns: int,
+        rows: int,
+        level: int,
+        *,
+        patient: bool = False,
+        large: bool = False,
     ) -> None:
         """Whether a request of `rows` may be queued now.
 
-        patient: the deadline is not its own, but everybody's.
+        patient: the deadline is not its own, but everybody's. large: see `Dispatch.late_ns`.
         Raises: Overloaded if as many wait as the model's configuration allows, if the
         answer would most likely come after the deadline, or if a patient one finds a queue
         that stands.
@@ -207,14 +214,16 @@ class Batcher(Generic[T]):
                 f"Exceeds maximum queue size: {self._queue_max} requests of model "
                 f"'{self._signature.model}' may wait, and as many do"
             )
-        late_ns = self._dispatch.late_ns(now_ns, deadline_ns, rows, level)
+        late_ns = self._dispatch.late_ns(now_ns, deadline_ns, rows, level, large=large)
         if late_ns:
             self._dispatch.refused += 1
             raise Overloaded(
                 f"the deadline cannot be met: behind the queue of model "
                 f"'{self._signature.model}' the answer would come {late_ns // 1000} us late"
             )
-        over_ns = self._dispatch.standing_ns(now_ns, deadline_ns, level) if patient else 0
+        over_ns = 0
+        if patient:
+            over_ns = self._dispatch.standing_ns(now_ns, deadline_ns, level, large=large)
         if over_ns:
             self._dispatch.refused_standing += 1
             raise Overloaded(
@@ -222,14 +231,18 @@ class Batcher(Generic[T]):
                 f"{over_ns // 1000} us now; a request that names a deadline may wait until then"
             )
 
-    def has_no_room(self, now_ns: int, patience_ns: int, *, patient: bool = False) -> bool:
+    def has_no_room(
+        self, now_ns: int, patience_ns: int, *, patient: bool = False, large: bool = False
+    ) -> bool:
         """Whether `check_room` would refuse a request with so much time, whatever its rows.
 
         Under a flood most have as much as the last one had, and for those the answer is
         good until a run begins or ends, or for as long as the last one was late.
-        patient: see `check_room`; of requests with so much time, all are or none is.
+        patient, large: see `check_room`; of requests with so much time, all are patient or
+        none is.
         """
-        if patience_ns == self._no_room_patience_ns and now_ns < self._no_room_until_ns:
+        asked = ~patience_ns if large else patience_ns
+        if asked == self._no_room_asked and now_ns < self._no_room_until_ns:
             self._dispatch.arrived += 1
             return True
         if self._queue.queued >= self._queue_max:
@@ -237,13 +250,13 @@ class Batcher(Generic[T]):
         if self.settings.priority_levels:  # only the request itself says whom it may overtake
             return False
         deadline_ns = now_ns + patience_ns
-        late_ns = self._dispatch.late_ns(now_ns, deadline_ns, 1, 0)
+        late_ns = self._dispatch.late_ns(now_ns, deadline_ns, 1, 0, large=large)
         if not late_ns and patient:
-            late_ns = self._dispatch.standing_ns(now_ns, deadline_ns, 0)
+            late_ns = self._dispatch.standing_ns(now_ns, deadline_ns, 0, large=large)
         if not late_ns:
             return False
         self._dispatch.arrived += 1
-        self._no_room_patience_ns, self._no_room_until_ns = patience_ns, now_ns + late_ns
+        self._no_room_asked, self._no_room_until_ns = asked, now_ns + late_ns
         return True
 
     def submit(self, member: T) -> None:

@@ -290,7 +290,11 @@ class Version:
             log.exception("answering with an error failed")
 
     def _free(self, *tasks: Task) -> None:
-        self._admission.free_rows(sum([task.rows or 1 for task in tasks]))
+        if self._admission.tenants is None:
+            self._admission.free_rows(sum([task.rows or 1 for task in tasks]))
+        else:
+            for task in tasks:
+                self._admission.free_rows(task.rows or 1, task.tenant)
         self._admission.free_bytes(sum([task.cost_bytes for task in tasks]))
 
     def _rows(self, part: Part[Task]) -> Rows:

@@ -22,6 +22,7 @@ from serving.worker.run_threads import RunThreads
 from serving.worker.version import Version
 
 WAIT_S = 30
+LIMITS = LimitSettings()
 
 
 @asynccontextmanager
@@ -31,7 +32,7 @@ async def gateway(
     """Serves `session` as model "m", version "1". connection: makes one for a gate."""
     loop = asyncio.get_running_loop()
     with closing(RunThreads(loop, 1)) as threads:
-        plane = DataPlane(LimitSettings(), MagicMock(), threads=threads)
+        plane = DataPlane(LIMITS, MagicMock(), threads=threads)
         shape = LogShape(signature, log_policy(signature, ModelLogSettings(), {}), None)
         tap = LogTap(None, signature, "d", LogMode.OFF, 1.0, lambda: 0.0, shape)
         version = Version(
