@@ -5,6 +5,7 @@ cannot be 0, stand in the tables below.
 """
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from itertools import pairwise
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 from monitor.core.budget import FORM, mean_time_s
 from monitor.core.periods import parse_period_ns
 
+HEADER = re.compile("[A-Za-z0-9][A-Za-z0-9-]{0,63}")  # what HTTP and gRPC both can carry
 PORT_MAX = 65_535  # the resolver takes larger ones modulo 65536, without a word
 
 # 0 would divide by it, spin on it, or refuse everything.
@@ -30,6 +32,8 @@ _ABOVE_ZERO = frozenset(
         *("retrain.timeout_s", "retrain.give_up_s", "retrain.datasets_kept"),
     }
 )
+# Limits that 0 lifts, or leaves to another one.
+_MAY_BE_ZERO = frozenset({"limits.message_bytes_max", "limits.standing_wait_s_max"})
 _SHARES = frozenset(
     {
         "log.sample_rate",
@@ -52,7 +56,8 @@ def expected_range(name: str, value: Any) -> str:
         return ""
     if name.endswith("port"):
         return "" if 0 <= value <= PORT_MAX else f"a port, 0 to {PORT_MAX}"
-    least_open = name in _ABOVE_ZERO or name.startswith("limits.")
+    limits = name.startswith("limits.") and name not in _MAY_BE_ZERO
+    least_open = name in _ABOVE_ZERO or limits
     most = 1.0 if name in _SHARES else math.inf
     fits = math.isfinite(value) and (value > 0 if least_open else value >= 0) and value <= most
     if fits:
@@ -69,6 +74,10 @@ def _rises(steps: tuple[int, ...]) -> bool:
 
 def _is_period(text: str) -> bool:
     return _is_read(parse_period_ns, text)
+
+
+def _is_header(name: str) -> bool:
+    return not name or (HEADER.fullmatch(name) is not None and not name.endswith("-bin"))
 
 
 def _is_budget(text: str) -> bool:
@@ -88,5 +97,6 @@ _WORDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "gateway.rollout_steps": (_rises, "percentages that rise from at least 1 to 100"),
     "monitor.approve": (APPROVABLE.issuperset, f"of {', '.join(sorted(APPROVABLE))}"),
     "monitor.false_alarms": (_is_budget, FORM),
+    "limits.tenant_header": (_is_header, "the name of a header, not one that ends in -bin"),
     "retrain.every": (_is_period, "a time such as 12h, 7d or 2w"),
 }

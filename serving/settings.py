@@ -26,6 +26,13 @@ class LimitSettings:
     body_bytes_per_s_min: int = 8 * 1024
     keep_alive_s: float = 75.0
     request_s_max: float = 30.0  # deadline of a request that names none
+    # How long a request that names no deadline may have to wait while a queue stands; 0: until
+    # request_s_max. Proxies give up after 15 s (Envoy) or later, so beyond this an answer
+    # finds few who still wait, while clients that only send many at once are not refused.
+    standing_wait_s_max: float = 10.0
+    # Header, and gRPC metadata key, whose value says which tenant a request is of; empty:
+    # all are one's. To be set by something in front that clients cannot get round.
+    tenant_header: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ SLOWED_MIN = 1.1  # below it is noise
 _REFUSED_SINCE_LOAD = {
     "refused_full": "as many waited as max_queue_size allows",
     "refused_late": "the answer would have come after the deadline",
+    "refused_standing": "they named no deadline, and the queue had been too long for a while",
 }
 _CODES = {
     "499": "clients that left",
@@ -166,6 +167,9 @@ def _limits(version: Mapping[str, Any]) -> Iterator[str]:
     queue = force["max_queue_size"]
     own = f"at most {_number(queue, 'request')} of it wait on a worker, and " if queue else ""
     yield f"Limits: {own}a worker has {most:,} rows in flight for all models (held now: {held:,})."
+    if budgets[0]["tenants"] is not None:
+        sharing = max(b["tenants"] for b in budgets)
+        yield f"Tenants share these rows: {_number(sharing, 'tenant')} on one worker now."
     if force["default_timeout_us"]:
         late = "runs when nobody else waits" if force["timeout_delays"] else "is refused"
         may = "may" if force["allow_timeout_override"] else "may not"

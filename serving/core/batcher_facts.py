@@ -22,6 +22,8 @@ class BatcherFacts:
     refused_full:  requests that found as many waiting as may, since it was loaded; like
                    refused_late without those that were refused unread.
     refused_late:  requests that would have been answered too late, since it was loaded.
+    refused_standing: requests without a deadline that would have waited longer than those
+                   may while the queue stands; counted like the others.
     slowed_by:     times as long as the profile says runs take of late.
     work_is_rows:  else the profile is by the elements of all inputs.
     positions_paid: padded positions that cost no more than a run; None: nothing is padded.
@@ -40,6 +42,7 @@ class BatcherFacts:
     oldest_wait_ns: int
     refused_full: int
     refused_late: int
+    refused_standing: int
     slowed_by: float
     work_is_rows: bool
     profile: tuple[Point, ...]
@@ -76,6 +79,7 @@ def together(facts: Sequence[BatcherFacts]) -> dict[str, Any]:
         "oldest_wait_ns": max(each.oldest_wait_ns for each in facts),
         "refused_full": sum(each.refused_full for each in facts),
         "refused_late": sum(each.refused_late for each in facts),
+        "refused_standing": sum(each.refused_standing for each in facts),
         "slowed_by_max": max(each.slowed_by for each in facts),
         "work_is_rows": facts[0].work_is_rows,
         "positions_paid": max(paid, default=None),

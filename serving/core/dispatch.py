@@ -11,8 +11,12 @@ from serving.core.batch import Batch, BatchQueue, Line, M
 from serving.core.company import PadKey, RunCost, Waiting, companions
 from serving.core.forecast import Forecast
 from serving.core.hold import Hold
+from serving.core.standing_queue import StandingQueue
 
 PER_NS = 1 << 40  # rates count in this many nanoseconds, some 18 minutes
+# Of the time that a request has, so much is left to others by a tenant that has more than
+# its share: as much as of the rows (`QUEUE_TO_FREE` in `core/admission.py`).
+LEAVE_PART = 5
 ARRIVING_SHIFT = 2  # the moving rate of newcomers weighs the last batch 1/4
 
 
@@ -20,33 +24,46 @@ class Dispatch(Generic[M]):
     """The decisions of one version. Times are those of one monotonic clock."""
 
     __slots__ = (
-        "_arriving", "_cost", "_given_up", "_now_ns", "_taken_ns",
-        "arrived", "company", "ends_ns", "forecast", "queue", "refused",
+        "_arriving", "_cost", "_given_up", "_now_ns", "_standing", "_taken_ns",
+        "arrived", "company", "ends_ns", "forecast", "queue", "refused", "refused_standing",
     )  # fmt: skip
 
     def __init__(
-        self, queue: BatchQueue[M], forecast: Forecast, cost: RunCost | None = None
+        self,
+        queue: BatchQueue[M],
+        forecast: Forecast,
+        cost: RunCost | None = None,
+        wait_ns_max: int = 0,
     ) -> None:
-        """cost: of runs, where lines keep each other company; their keys are `PadKey`s."""
+        """cost: of runs, where lines keep each other company; their keys are `PadKey`s.
+        wait_ns_max: of who names no deadline, while the queue stands; 0: any.
+        """
         self.queue, self.forecast = queue, forecast
         self._cost = cost
         self.company = None if cost is None else self._company
         self.ends_ns: list[int] = []  # when those that run now are expected to end
         self.refused = 0  # requests that would have been too late, as who asks here counts them
+        self.refused_standing = 0  # requests without a deadline, as for `refused`
+        self._standing = StandingQueue(wait_ns_max) if wait_ns_max else None
         self.arrived = 0  # newcomers since the last batch, let in or not, as they are counted
         self._arriving = 0  # of late, in PER_NS
         self._taken_ns = self._now_ns = 0
         self._given_up: list[M] = []
 
-    def late_ns(self, now_ns: int, deadline_ns: int, rows: int, level: int) -> int:
+    def late_ns(
+        self, now_ns: int, deadline_ns: int, rows: int, level: int, *, large: bool = False
+    ) -> int:
         """By how much a newcomer of `rows` would miss its deadline; 0: it is let in.
 
+        large: its tenant has more than its share. It leaves time for others: it has to be
+        answered when a fifth of its time is left.
         An idle version takes everything.
         """
         queue, forecast = self.queue, self.forecast
         if not queue.queued and not self.ends_ns:
             return 0
-        if forecast.soon_enough(queue.rows_queued, deadline_ns - now_ns):
+        due_ns = deadline_ns - (deadline_ns - now_ns) // LEAVE_PART if large else deadline_ns
+        if forecast.soon_enough(queue.rows_queued, due_ns - now_ns):
             return 0
         starts_ns = max(now_ns, min(self.ends_ns, default=now_ns))
         after = (starts_ns - now_ns) * self._arriving // PER_NS
@@ -57,10 +74,36 @@ class Dispatch(Generic[M]):
                 else queue.rows_before(queue.rank_of(deadline_ns, level))
             )
             answer_ns = forecast.answer_ns(before, rows, after, deadline_ns - now_ns)
-            late_ns = starts_ns + answer_ns - deadline_ns
+            late_ns = starts_ns + answer_ns - due_ns
             if late_ns <= 0:
                 return 0
         return late_ns
+
+    def standing_ns(self, now_ns: int, deadline_ns: int, level: int, *, large: bool = False) -> int:
+        """By how much a newcomer that names no deadline would wait too long; 0: it is let in.
+
+        deadline_ns: by which it is lined up all the same. large: its tenant has more than
+        its share; such newcomers have a shorter queue, and leave the rest to others. The
+        next batches may always fill: however long runs take, the executor never waits for
+        work that was refused.
+        """
+        standing = self._standing
+        if standing is None:
+            return 0
+        queue, forecast = self.queue, self.forecast
+        rows = queue.rows_queued
+        no_queue = rows <= forecast.rows_at_once
+        if no_queue and standing.calm:
+            return 0
+        seen_by = ~level if large else level
+        if no_queue:
+            return standing.over_ns(now_ns, 0, seen_by)
+        wait_ns = forecast.wait_ns(rows)
+        if wait_ns > standing.wait_ns_max and level:
+            wait_ns = forecast.wait_ns(queue.rows_before(queue.rank_of(deadline_ns, level)))
+        if large:
+            wait_ns += wait_ns // (LEAVE_PART - 1)
+        return standing.over_ns(now_ns, wait_ns, seen_by)
 
     def take(self, now_ns: int) -> tuple[Batch[M] | None, list[M]]:
         """The next batch, and members that can no longer be in time: they have left.

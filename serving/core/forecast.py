@@ -29,9 +29,9 @@ class Forecast:
     """Estimates for one version's queue; all in nanoseconds."""
 
     __slots__ = (
-        "_alike", "_drag", "_full_surely_ns", "_instances", "_last_drag", "_row_ns", "_runs",
-        "_unit",
-        "profile", "rows_max",
+        "_alike", "_drag", "_full_likely_ns", "_full_surely_ns", "_instances", "_last_drag",
+        "_row_ns", "_runs", "_unit",
+        "profile", "rows_at_once", "rows_max",
     )  # fmt: skip
 
     def __init__(
@@ -40,6 +40,8 @@ class Forecast:
         """alike: all rows have one shape, so work is rows. instances: runs at a time."""
         self.profile = profile
         self.rows_max, self._alike, self._instances = rows_max, alike, instances
+        # Of the next runs, if they are full: so many may wait and are no queue.
+        self.rows_at_once = rows_max * instances
         points = profile.points()
         self._unit = 1 if alike or not points else max(1, points[-1].work // rows_max)
         self._row_ns = points[-1].mean_ns // rows_max if points else 0
@@ -49,6 +51,7 @@ class Forecast:
 
     def _refresh(self) -> None:
         self._full_surely_ns = self._surely_ns(self.rows_max * self._unit)
+        self._full_likely_ns = self.likely_ns(self.rows_max)
 
     @property
     def slowed_by(self) -> float:
@@ -119,6 +122,12 @@ class Forecast:
             full, rest = full + 1, 0
         own_ns = self._surely_ns(max(rest + rows, min(rest + rows + rows_after, most)))
         return full * self._surely_ns(most) // self._instances + own_ns
+
+    def wait_ns(self, rows_before: int) -> int:
+        """How long so many rows take that wait, as runs take on average and in full batches."""
+        if self._alike:
+            return rows_before * self._full_likely_ns // self.rows_at_once
+        return (rows_before * self._row_ns * self._drag >> 8) // self._instances
 
     def _rows_within(self, slack_ns: int) -> int:
         """The most rows of one batch that surely take no longer; 1 if none do."""

@@ -4,7 +4,7 @@ Clients send the same head again and again. One that was parsed between two
 requests, checked and found good is good again whenever the same bytes stand at
 the same place, so what follows is the body, up to the length that the head says.
 What proxies and tracers put in anew for each request (`_VARYING`) may differ: of
-it only a traceparent means anything here. Anything else goes to the parser.
+it only a traceparent means anything here, and what names tenants. Anything else goes to the parser.
 """
 
 import re
@@ -43,9 +43,11 @@ class KnownHead:
 class KnownHeads:
     """A bounded memory; when it is full it starts anew."""
 
-    __slots__ = ("_known", "_varied")
+    __slots__ = ("_known", "_tenant_header", "_varied")
 
-    def __init__(self) -> None:
+    def __init__(self, tenant_header: bytes = b"") -> None:
+        """tenant_header: in lower case, that names tenants, so that it means something."""
+        self._tenant_header = tenant_header
         self._known: dict[bytes, KnownHead] = {}
         self._varied: dict[Cut, KnownHead] = {}
 
@@ -58,7 +60,7 @@ class KnownHeads:
         head, trace = data[:end], b""
         known = self._known.get(head)
         if known is None and self._varied:
-            cut, trace = _cut(head)
+            cut, trace = _cut(head, self._tenant_header)
             known = self._varied.get(cut)
         if known is None or len(data) - end > known.body_bytes:
             return None
@@ -75,7 +77,7 @@ class KnownHeads:
         if len(self._known) + len(self._varied) >= HEADS_MAX:
             self._known.clear()
             self._varied.clear()
-        cut, trace = _cut(head)
+        cut, trace = _cut(head, self._tenant_header)
         if trace != meaning.trace:
             return  # the parser found it elsewhere
         known = KnownHead(target, replace(meaning, trace=b"") if trace else meaning, size)
@@ -85,12 +87,17 @@ class KnownHeads:
             self._known[head] = known
 
 
-def _cut(head: bytes) -> tuple[Cut, bytes]:
-    """A head without the values that vary, and the trace that it names."""
+def _cut(head: bytes, kept: bytes) -> tuple[Cut, bytes]:
+    """A head without the values that vary, and the trace that it names.
+
+    kept: a header that means something, whatever it is.
+    """
     pieces: list[bytes] = []
     traces: list[bytes] = []
     at = 0
     for found in _VARYING.finditer(head):
+        if found[1].lower() == kept:
+            continue
         start, stop = found.span(2)
         pieces.append(head[at:start])
         at = stop

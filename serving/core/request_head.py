@@ -60,14 +60,15 @@ class Head:
     chunked: bool = False
     upgrade: bool = False
     accepts: Accepted = PLAIN_ONLY
+    tenant: str = ""  # where tenants are told apart
     trace: bytes = b""  # see eventlog.core.traceparent
 
 
-def read_head(headers: Headers, http_version: str) -> Head:
-    """headers: names in lower case. Raises: HeadRefused."""
+def read_head(headers: Headers, http_version: str, tenant_header: bytes = b"") -> Head:
+    """headers: names in lower case. tenant_header: names tenants. Raises: HeadRefused."""
     found = dict(headers)
     if len(found) != len(headers):
-        _refuse_repeated(headers)
+        _refuse_repeated(headers, tenant_header)
     host = found.get(b"host")
     if host is None:
         if http_version != "1.0":
@@ -80,7 +81,7 @@ def read_head(headers: Headers, http_version: str) -> Head:
         length is not None or http_version == "1.0" or coding.lower() != b"chunked"
     ):
         raise HeadRefused(400, "Transfer-Encoding may only be 'chunked', alone", "bad_request")
-    if _RARE.isdisjoint(found):
+    if _RARE.isdisjoint(found) and tenant_header not in found:
         return Head(content_length=None if length is None else int(length))
     return Head(
         content_length=None if length is None else int(length),
@@ -96,6 +97,7 @@ def read_head(headers: Headers, http_version: str) -> Head:
         chunked=coding is not None,
         upgrade=b"upgrade" in found,
         accepts=_accepts(headers) if b"accept-encoding" in found else PLAIN_ONLY,
+        tenant=_text(found.get(tenant_header)),
         trace=_trace(headers) if b"traceparent" in found else b"",
     )
 
@@ -112,11 +114,11 @@ def _accepts(headers: Headers) -> Accepted:
     return accepted_coding(",".join(values))
 
 
-def _refuse_repeated(headers: Headers) -> None:
+def _refuse_repeated(headers: Headers, tenant_header: bytes) -> None:
     """Raises: HeadRefused if a header that means something to us is given twice."""
     seen: set[bytes] = set()
     for name, _ in headers:
-        if name in seen and name in _ONCE:
+        if name in seen and (name in _ONCE or name == tenant_header):
             raise HeadRefused(
                 400, f"header '{name.decode()}' may be given only once", "bad_request"
             )

@@ -74,16 +74,29 @@ class Policy(Protocol):
 class Ours:
     """What `serving.worker.batcher` does without a queue delay."""
 
-    def __init__(self, rows_max: int, profile: LatencyProfile, *, levels: bool = False) -> None:
+    def __init__(
+        self,
+        rows_max: int,
+        profile: LatencyProfile,
+        *,
+        levels: bool = False,
+        wait_ns_max: int = 0,
+    ) -> None:
+        """wait_ns_max: see `Dispatch`; arrivals that can wait for ever name no deadline."""
         queue: BatchQueue[Caller] = BatchQueue(rows_max, levels=levels)
-        self._dispatch = Dispatch(queue, Forecast(profile, rows_max, alike=True))
+        self._dispatch = Dispatch(
+            queue, Forecast(profile, rows_max, alike=True), wait_ns_max=wait_ns_max
+        )
         self.queue = queue
         self._end_ns = 0
         self._late: list[Caller] = []
 
     def admits(self, member: Caller, now_ns: int) -> bool:
-        self._dispatch.arrived += member.rows
-        return not self._dispatch.late_ns(now_ns, member.deadline_ns, member.rows, member.level)
+        dispatch, deadline_ns = self._dispatch, member.deadline_ns
+        dispatch.arrived += member.rows
+        if deadline_ns == NEVER_NS and dispatch.standing_ns(now_ns, deadline_ns, member.level):
+            return False
+        return not dispatch.late_ns(now_ns, deadline_ns, member.rows, member.level)
 
     def take(self, now_ns: int) -> tuple[Batch[Caller] | None, int]:
         batch, self._late = self._dispatch.take(now_ns)

@@ -106,9 +106,11 @@ class Batcher(Generic[T]):
         queue: QueueSettings = NO_QUEUE,
         load_run_ns: int | None = None,
         padder: Padder | None = None,
+        wait_ns_max: int = 0,
     ) -> None:
         """threads: where a slow version runs; profile: of the runs at load, of which
         load_run_ns is the largest batch's. padder: keys of members are then its own.
+        wait_ns_max: see `Dispatch`; a configuration that bounds its queue has its own way.
         """
         self._loop, self._clock_ns = loop, clock_ns
         self._signature, self._session = signature, session
@@ -129,6 +131,7 @@ class Batcher(Generic[T]):
                 profile, self._rows_max, alike=counts_rows(signature), instances=self._instances
             ),
             None if padder is None else padder.cost,
+            0 if queue.max_queue_size or queue.default_timeout_us else wait_ns_max,
         )
         self._padder = padder
         self._pool = (
@@ -156,7 +159,7 @@ class Batcher(Generic[T]):
         self._look_ns = NEVER_NS
         self._ended_ns = 0  # when the last run did
         self._backlog_ns = 0  # when the last run ended, if others waited for that
-        self._no_room_patience_ns = 0  # see `has_no_room`
+        self._no_room_asked = 0  # see `has_no_room`
         self._no_room_until_ns = 0
 
     @property
@@ -180,17 +183,29 @@ class Batcher(Generic[T]):
             oldest_wait_ns=max(0, self._clock_ns() - oldest_ns),
             refused_full=self._refused_full,
             refused_late=self._dispatch.refused,
+            refused_standing=self._dispatch.refused_standing,
             work_is_rows=counts_rows(self._signature),
             slowed_by=self._dispatch.forecast.slowed_by,
             profile=tuple(self._dispatch.forecast.profile.points()),
             positions_paid=None if self._padder is None else self._padder.cost.positions_paid,
         )
 
-    def check_room(self, now_ns: int, deadline_ns: int, rows: int, level: int) -> None:
+    def check_room(
+        self,
+        now_ns: int,
+        deadline_ns: int,
+        rows: int,
+        level: int,
+        *,
+        patient: bool = False,
+        large: bool = False,
+    ) -> None:
         """Whether a request of `rows` may be queued now.
 
-        Raises: Overloaded if as many wait as the model's configuration allows, or if the
-        answer would most likely come after the deadline.
+        patient: the deadline is not its own, but everybody's. large: see `Dispatch.late_ns`.
+        Raises: Overloaded if as many wait as the model's configuration allows, if the
+        answer would most likely come after the deadline, or if a patient one finds a queue
+        that stands.
         """
         self._dispatch.arrived += rows
         if self._queue.queued >= self._queue_max:
@@ -199,32 +214,49 @@ class Batcher(Generic[T]):
                 f"Exceeds maximum queue size: {self._queue_max} requests of model "
                 f"'{self._signature.model}' may wait, and as many do"
             )
-        late_ns = self._dispatch.late_ns(now_ns, deadline_ns, rows, level)
+        late_ns = self._dispatch.late_ns(now_ns, deadline_ns, rows, level, large=large)
         if late_ns:
             self._dispatch.refused += 1
             raise Overloaded(
                 f"the deadline cannot be met: behind the queue of model "
                 f"'{self._signature.model}' the answer would come {late_ns // 1000} us late"
             )
+        over_ns = 0
+        if patient:
+            over_ns = self._dispatch.standing_ns(now_ns, deadline_ns, level, large=large)
+        if over_ns:
+            self._dispatch.refused_standing += 1
+            raise Overloaded(
+                f"the queue of model '{self._signature.model}' has been too long for a while, by "
+                f"{over_ns // 1000} us now; a request that names a deadline may wait until then"
+            )
 
-    def has_no_room(self, now_ns: int, patience_ns: int) -> bool:
+    def has_no_room(
+        self, now_ns: int, patience_ns: int, *, patient: bool = False, large: bool = False
+    ) -> bool:
         """Whether `check_room` would refuse a request with so much time, whatever its rows.
 
         Under a flood most have as much as the last one had, and for those the answer is
         good until a run begins or ends, or for as long as the last one was late.
+        patient, large: see `check_room`; of requests with so much time, all are patient or
+        none is.
         """
-        if patience_ns == self._no_room_patience_ns and now_ns < self._no_room_until_ns:
+        asked = ~patience_ns if large else patience_ns
+        if asked == self._no_room_asked and now_ns < self._no_room_until_ns:
             self._dispatch.arrived += 1
             return True
         if self._queue.queued >= self._queue_max:
             return True
         if self.settings.priority_levels:  # only the request itself says whom it may overtake
             return False
-        late_ns = self._dispatch.late_ns(now_ns, now_ns + patience_ns, 1, 0)
+        deadline_ns = now_ns + patience_ns
+        late_ns = self._dispatch.late_ns(now_ns, deadline_ns, 1, 0, large=large)
+        if not late_ns and patient:
+            late_ns = self._dispatch.standing_ns(now_ns, deadline_ns, 0, large=large)
         if not late_ns:
             return False
         self._dispatch.arrived += 1
-        self._no_room_patience_ns, self._no_room_until_ns = patience_ns, now_ns + late_ns
+        self._no_room_asked, self._no_room_until_ns = asked, now_ns + late_ns
         return True
 
     def submit(self, member: T) -> None:

@@ -33,6 +33,7 @@ from serving.core.request_head import is_count
 from serving.core.routing import Arm, Route, RoutingTable, key_point
 from serving.core.shared_memory import FindRegion, no_region
 from serving.core.signature import Signature, count_rows
+from serving.core.tenants import NAMELESS, Tenants
 from serving.settings import LimitSettings
 from serving.worker.batcher import Batcher
 from serving.worker.counters import UNKNOWN, GateMetrics
@@ -72,12 +73,15 @@ class DataPlane:
     ) -> None:
         self.limits = limits
         self.metrics = metrics
+        self.tenant_header = limits.tenant_header.lower()
+        self._tenants = Tenants() if self.tenant_header else None
         self._find_region = find_region
         self.admission = Admission(
             limits.rows_in_flight_max,
             limits.bytes_in_flight_max,
             limits.body_bytes_max,
             limits.message_bytes_max + MESSAGE_OVERHEAD_BYTES,
+            self._tenants,
         )
         # Of a gRPC message; and as many of them at most may count as JSON does.
         self.message_bytes_max = message_limit(limits.message_bytes_max, self.admission.bytes_max)
@@ -135,13 +139,19 @@ class DataPlane:
         return task
 
     def is_hopeless(
-        self, model: str, version: str, timeout_ns: int, body_timeout_ns: int = 0
+        self,
+        model: str,
+        version: str,
+        timeout_ns: int,
+        body_timeout_ns: int = 0,
+        tenant: str = NAMELESS,
     ) -> bool:
         """Whether a request would be refused for want of room or time, whatever else it holds.
 
         Asked while `pressed`: a refusal before a request is read costs a fraction of one
         after it, and what it saves answers others.
         body_timeout_ns: that the message itself asks for; 0 for none, or if it is not known.
+        tenant: as the request names it.
         """
         self._collect_runs()
         now_ns = self._clock_ns()
@@ -157,10 +167,14 @@ class DataPlane:
             arms = () if pinned is None else (pinned,)
         if not arms:
             return False
+        large = self._tenants is not None and self.admission.is_large(
+            self._tenants.known_as(tenant)
+        )
         for arm in arms:
             batcher = arm.target.batcher
             longest = self._longest_ns(timeout_ns, body_timeout_ns, batcher)
-            if not batcher.has_no_room(now_ns, longest):
+            patient = longest == self._deadline_ns_max
+            if not batcher.has_no_room(now_ns, longest, patient=patient, large=large):
                 return False
         self._pressed_until_ns = now_ns + PRESSED_NS
         return True
@@ -208,16 +222,21 @@ class DataPlane:
         if batcher.settings.priority_levels:
             level = batcher.settings.level(envelope.priority)
             share = batcher.settings.share(level)
-        batcher.check_room(now_ns, deadline_ns, rows, level)
-        self.admission.hold_rows(rows or 1, batcher.queue.rows_queued, share)
+        patient = deadline_ns - began_ns == self._deadline_ns_max
+        admission, tenants, tenant, large = self.admission, self._tenants, NAMELESS, False
+        if tenants is not None:
+            tenant = tenants.known_as(waiter.tenant(self.tenant_header))
+            large = admission.is_large(tenant)
+        batcher.check_room(now_ns, deadline_ns, rows, level, patient=patient, large=large)
+        admission.hold_rows(rows or 1, batcher.queue.rows_queued, share, tenant)
         if request.shared_bytes:
-            cost_bytes += self._hold_shared(request.shared_bytes, rows or 1)
+            cost_bytes += self._hold_shared(request.shared_bytes, rows or 1, tenant)
         return Task(
             target, arm, waiter, arrays, rows, envelope, wanted, cost_bytes, ts_ns, began_ns,
-            now_ns, deadline_ns, level,
+            now_ns, deadline_ns, level, tenant,
         )  # fmt: skip
 
-    def _hold_shared(self, size: int, rows: int) -> int:
+    def _hold_shared(self, size: int, rows: int, tenant: str) -> int:
         """The budget of inputs that did not come with the request. Raises: Overloaded, TooLarge."""
         cost_bytes = size * RAW_BYTES_FACTOR
         try:
@@ -228,7 +247,7 @@ class DataPlane:
                 )
             self.admission.hold_bytes(cost_bytes)
         except ServeError:
-            self.admission.free_rows(rows)
+            self.admission.free_rows(rows, tenant)
             raise
         return cost_bytes
 

@@ -35,5 +35,6 @@ def explain(version: Version, admission: Admission, threads: int) -> dict[str, A
             "rows_max": admission.rows_max,
             "bytes": admission.bytes,
             "bytes_max": admission.bytes_max,
+            "tenants": None if admission.tenants is None else len(admission.tenants),
         },
     }

@@ -14,7 +14,7 @@ from serving.core.errors import ServeError
 METADATA_BYTES = (8 * 1024, 16 * 1024)  # soft and hard limit
 STREAMS_MAX = 100  # calls of one connection at a time; bounds what a reset flood costs
 RETRY_PUSHBACK_MS = "1000"  # with UNAVAILABLE
-# What handlers ask for; an engine need not keep the rest.
+# What handlers ask for, beside the key that names tenants; an engine need not keep the rest.
 ROUTING_KEY, ERRORS_END, TRACE = "x-routing-key", "triton_grpc_error", "traceparent"
 METADATA_KEYS = (ROUTING_KEY, ERRORS_END, TRACE)
 
@@ -23,7 +23,7 @@ class Call(Protocol):
     """A call, besides its messages."""
 
     def metadata(self, name: str) -> str:
-        """The first value of one of METADATA_KEYS; "" without one."""
+        """The first value of one of METADATA_KEYS, or of what names tenants; "" without one."""
 
     def left_ns(self) -> int:
         """Until the deadline; 0 without one. Raises: DeadlineExceeded if it has passed."""

@@ -44,6 +44,9 @@ class Answer:
     def routing_key(self) -> str:
         return self._call.metadata(ROUTING_KEY)
 
+    def tenant(self, header: str) -> str:
+        return self._call.metadata(header)
+
     def succeed(self, task: Task, outputs: BatchOutputs, start: int, stop: int) -> None:
         self._reply.succeed(
             task.version.grpc.encode(

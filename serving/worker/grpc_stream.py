@@ -57,6 +57,9 @@ class Slot(Entry):
     def routing_key(self) -> str:
         return self._stream.call.metadata(ROUTING_KEY)
 
+    def tenant(self, header: str) -> str:
+        return self._stream.call.metadata(header)
+
     @property
     def trace(self) -> bytes:
         return self._stream.trace

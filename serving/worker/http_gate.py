@@ -37,7 +37,8 @@ class HttpGate:
         self.loop, self.plane, self.limits, self.packer = loop, plane, plane.limits, packer
         self.connections: set[Connection] = set()
         self.counted: Callable[[int], None] = lambda _: None  # told the number of connections
-        self.heads = KnownHeads()
+        self.tenant_header = plane.tenant_header.encode()
+        self.heads = KnownHeads(self.tenant_header)
         self.shedding = Shedding(loop, plane)
         self.config = Config(
             app, ws="none", lifespan="off", log_config=None, access_log=False,

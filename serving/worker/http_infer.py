@@ -177,6 +177,9 @@ class Exchange:
     def routing_key(self) -> str:
         return self.head.routing_key
 
+    def tenant(self, _header: str) -> str:
+        return self.head.tenant
+
     def start(self, body: Blob | None = None) -> None:
         """The body is complete: decode and queue it, or answer with what is wrong.
 

@@ -295,7 +295,7 @@ class GatewayProtocol(HttpToolsProtocol):  # type: ignore[misc]  # untyped on ou
         headers = self.headers
         http_version = parser.get_http_version()
         self._check_sizes(headers)
-        head = read_head(headers, http_version)
+        head = read_head(headers, http_version, self._gate.tenant_header)
         length = head.content_length
         if length is not None:
             self.pace.check_length(length)

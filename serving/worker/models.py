@@ -194,6 +194,7 @@ class ModelShelf:
             profile=LatencyProfile(loaded.timings),
             load_run_ns=loaded.run_ns,
             padder=loaded.padder,
+            wait_ns_max=int(self._plane.limits.standing_wait_s_max * 1e9),
         )
         if not self._routed:
             # What a version needs lives long; collections need not look at it. Once there is

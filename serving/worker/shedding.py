@@ -50,7 +50,7 @@ class Shedding:
             return False
         own_ns = 0 if head.content_encoding else 1000 * peek_timeout_us(data, end)
         model, version = known.target
-        if not plane.is_hopeless(model, version, timeout_ns, own_ns):
+        if not plane.is_hopeless(model, version, timeout_ns, own_ns, head.tenant):
             return False
         due = self._due
         if not due:

@@ -8,6 +8,7 @@ from serving.core.errors import ServeError
 from serving.core.json_codec_reply import BatchOutputs
 from serving.core.request import Envelope, WantedOutput
 from serving.core.routing import Arm
+from serving.core.tenants import NAMELESS
 from serving.worker import batcher
 
 if TYPE_CHECKING:
@@ -21,6 +22,9 @@ class Waiter(Protocol):
 
     def routing_key(self) -> str:
         """What the transport says besides the message; "" for nothing. Asked at a split only."""
+
+    def tenant(self, header: str) -> str:
+        """The value of the header or metadata key that names tenants; "" without one."""
 
     @property
     def trace(self) -> bytes:
@@ -41,6 +45,7 @@ class Task(batcher.Task):
         "cost_bytes",
         "envelope",
         "prediction_id",
+        "tenant",
         "ts_ns",
         "version",
         "waiter",
@@ -62,8 +67,11 @@ class Task(batcher.Task):
         queued_ns: int,
         deadline_ns: int,
         level: int = 0,
+        tenant: str = NAMELESS,
     ) -> None:
-        """ts_ns: arrival, Unix time; the others: monotonic. level: of priority."""
+        """ts_ns: arrival, Unix time; the others: monotonic. level: of priority.
+        tenant: whose share its rows are of.
+        """
         # Not through super(): this runs once per request.
         if version.signature.rows_alike:
             self.key = arm.group
@@ -72,7 +80,7 @@ class Task(batcher.Task):
         else:
             self.key = (arm.group, *[array.shape[1:] for array in arrays])
         self.rows, self.deadline_ns, self.state, self.order = rows, deadline_ns, State.QUEUED, 0
-        self.level = level
+        self.level, self.tenant = level, tenant
         self.version, self.arm, self.waiter, self.arrays = version, arm, waiter, arrays
         self.envelope, self.wanted, self.cost_bytes = envelope, wanted, cost_bytes
         self.ts_ns, self.began_ns, self.queued_ns = ts_ns, began_ns, queued_ns

@@ -40,7 +40,7 @@ _UNSUPPORTED = {
 class Prediction:
     """One V1 request: the data plane's waiter, and an awaitable for the endpoint."""
 
-    __slots__ = ("_by_row", "_future", "_routing_key", "trace")
+    __slots__ = ("_by_row", "_future", "_routing_key", "_tenant_of", "trace")
     protocol = "http"
 
     def __init__(self, request: Request, future: "asyncio.Future[Response]") -> None:
@@ -48,6 +48,7 @@ class Prediction:
         self._routing_key = check_routing_key(request.headers.get("x-routing-key", ""))
         traces = request.headers.getlist("traceparent")
         self.trace = parse_traceparent(traces[0]) if len(traces) == 1 else b""
+        self._tenant_of = request.headers.get
         self._future = future
         self._by_row = True
 
@@ -59,6 +60,9 @@ class Prediction:
 
     def routing_key(self) -> str:
         return self._routing_key
+
+    def tenant(self, header: str) -> str:
+        return self._tenant_of(header, "")
 
     def succeed(self, task: Task, outputs: BatchOutputs, start: int, stop: int) -> None:
         headers = {"x-model-version": task.version.signature.version}

@@ -49,9 +49,11 @@ class Version:
         profile: LatencyProfile,
         load_run_ns: int | None = None,
         padder: Padder | None = None,
+        wait_ns_max: int = 0,
     ) -> None:
         """config: the version's configuration, as clients read it. load_run_ns: what the
         largest batch took at load, if it ran. padder: where requests may be padded.
+        wait_ns_max: see `Batcher`.
         """
         self.signature, self.digest, self.config = signature, digest, config
         self.padder = padder
@@ -62,6 +64,7 @@ class Version:
         self.batcher: Batcher[Task] = Batcher(
             loop, clock_ns, signature, session, receiver, threads,
             inline=inline, profile=profile, queue=queue, load_run_ns=load_run_ns, padder=padder,
+            wait_ns_max=wait_ns_max,
         )  # fmt: skip
         self.metrics = metrics
         # Whether any request ever named its trace: until then none is asked for one.
@@ -287,7 +290,11 @@ class Version:
             log.exception("answering with an error failed")
 
     def _free(self, *tasks: Task) -> None:
-        self._admission.free_rows(sum([task.rows or 1 for task in tasks]))
+        if self._admission.tenants is None:
+            self._admission.free_rows(sum([task.rows or 1 for task in tasks]))
+        else:
+            for task in tasks:
+                self._admission.free_rows(task.rows or 1, task.tenant)
         self._admission.free_bytes(sum([task.cost_bytes for task in tasks]))
 
     def _rows(self, part: Part[Task]) -> Rows:

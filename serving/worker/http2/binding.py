@@ -39,8 +39,8 @@ _NO_RFC7540_PRIORITIES, _MAX_CONCURRENT_STREAMS = 9, 3
 _INITIAL_WINDOW_SIZE, _MAX_HEADER_LIST_SIZE = 4, 6
 _DEFERRED, _CALLBACK_FAILURE, _STREAM_FAILURE = -508, -902, -521
 
-# The fields of a head that mean something to us; the others are only counted. A field
-# is first known by its length, which costs nothing.
+# The fields of a head that mean something to us, beside the one that names tenants; the
+# others are only counted. A field is first known by its length, which costs nothing.
 FIELDS = frozenset(
     {
         *(b":method", b":path", b"content-type"),
@@ -48,7 +48,6 @@ FIELDS = frozenset(
         *(key.encode() for key in METADATA_KEYS),
     }
 )
-_LENGTHS = frozenset(map(len, FIELDS))
 
 Pairs = Sequence[tuple[bytes, bytes]]
 
@@ -106,8 +105,10 @@ class Events(Protocol):
 class Binding:
     """One per worker."""
 
-    def __init__(self, library: Library, header_bytes_max: int) -> None:
-        """header_bytes_max: of a call's metadata, told to clients."""
+    def __init__(self, library: Library, header_bytes_max: int, tenant_header: str = "") -> None:
+        """header_bytes_max: of a call's metadata, told to clients. tenant_header: kept too."""
+        self._fields = FIELDS | {tenant_header.encode()} if tenant_header else FIELDS
+        self._lengths = frozenset(map(len, self._fields))
         self.ffi, self.lib = library.ffi, library.lib
         self.active: Events  # only inside the library's functions
         ffi = self.ffi
@@ -215,9 +216,9 @@ class Binding:
         connection = self.active
         size = connection.field_bytes = connection.field_bytes + name_size + value_size + 32
         if size <= connection.field_bytes_soft:
-            if name_size in _LENGTHS:
+            if name_size in self._lengths:
                 fields, key = connection.fields, self._unpack(name, name_size)
-                if key in FIELDS and key not in fields:
+                if key in self._fields and key not in fields:
                     fields[key] = self._unpack(value, value_size)
         elif size > connection.field_bytes_hard:
             return _STREAM_FAILURE

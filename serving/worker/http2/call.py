@@ -107,7 +107,7 @@ class ServerCall:
     # What handlers ask
 
     def metadata(self, name: str) -> str:
-        value = self.fields.get(_KEYS[name])
+        value = self.fields.get(_KEYS.get(name) or name.encode())  # the other names tenants
         return "" if value is None else value.decode("latin-1")
 
     def left_ns(self) -> int:

@@ -43,7 +43,7 @@ class Http2Server:
         self._gate = Http2Gate(
             loop,
             plane,
-            Binding(load(library), METADATA_BYTES[1]),
+            Binding(load(library), METADATA_BYTES[1], plane.tenant_header),
             dict(_methods(hosted.services)),
             ReplyPacker(loop, REPLY_BYTES_MIN if compression.grpc_replies else 0),
             packs_replies=compression.grpc_replies,

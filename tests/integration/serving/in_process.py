@@ -22,20 +22,23 @@ from serving.worker.run_threads import RunThreads
 from serving.worker.version import Version
 
 WAIT_S = 30
+LIMITS = LimitSettings()
 
 
 @asynccontextmanager
-async def gateway(signature, session, *, inline=True, profile=None, connection=GatewayProtocol):
+async def gateway(
+    signature, session, *, inline=True, profile=None, connection=GatewayProtocol, wait_ns_max=0
+):
     """Serves `session` as model "m", version "1". connection: makes one for a gate."""
     loop = asyncio.get_running_loop()
     with closing(RunThreads(loop, 1)) as threads:
-        plane = DataPlane(LimitSettings(), MagicMock(), threads=threads)
+        plane = DataPlane(LIMITS, MagicMock(), threads=threads)
         shape = LogShape(signature, log_policy(signature, ModelLogSettings(), {}), None)
         tap = LogTap(None, signature, "d", LogMode.OFF, 1.0, lambda: 0.0, shape)
         version = Version(
             loop, time.monotonic_ns, signature, "d", session, threads, plane.admission,
             MagicMock(), tap, {}, QueueSettings(), inline=inline,
-            profile=profile or LatencyProfile(),
+            profile=profile or LatencyProfile(), wait_ns_max=wait_ns_max,
         )  # fmt: skip
         arm = Arm(version, "1", "stable", "", 100)
         plane.table = RoutingTable(1, {"m": make_route("m", "s", [arm], {})})

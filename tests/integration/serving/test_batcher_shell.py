@@ -68,7 +68,7 @@ def task(value, rows=1, deadline_ns=NEVER):
 
 @pytest.fixture
 def run():
-    def run(scenario, *, inline=True, queue=QueueSettings()):  # noqa: B008 - frozen
+    def run(scenario, *, inline=True, queue=QueueSettings(), wait_ns_max=0):  # noqa: B008 - frozen
         async def main():
             with closing(RunThreads(asyncio.get_running_loop(), 1)) as threads:
                 session, collector = FakeSession(), Collector()
@@ -82,6 +82,7 @@ def run():
                     inline=inline,
                     profile=LatencyProfile([(4, 1000)]),
                     queue=queue,
+                    wait_ns_max=wait_ns_max,
                 )
                 async with asyncio.timeout(30):
                     await scenario(batcher, session, collector)
@@ -287,6 +288,28 @@ def test_a_full_queue_refuses_and_takes_again_when_it_has_room(run):
         batcher.check_room(time.monotonic_ns(), NEVER, 1, 0)
 
     run(scenario, queue=queue(max_queue_size=2))
+
+
+@pytest.mark.parametrize(
+    ("settings", "refuses"),
+    [({}, True), ({"max_queue_size": 100}, False), ({"default_timeout_us": 10**9}, False)],
+)
+def test_a_model_that_bounds_its_queue_has_no_other_limit_of_the_wait(run, settings, refuses):
+    async def scenario(batcher, session, collector):
+        for value in range(9):
+            batcher.submit(arriving(value))
+
+        def ask():
+            batcher.check_room(time.monotonic_ns(), NEVER, 1, 0, patient=True)
+
+        batcher.check_room(time.monotonic_ns(), NEVER, 1, 0)
+        if refuses:
+            with pytest.raises(Overloaded, match="too long for a while"):
+                ask()
+        else:
+            ask()
+
+    run(scenario, queue=queue(**settings), wait_ns_max=1)
 
 
 def test_who_waits_longer_than_the_queue_timeout_is_rejected_while_another_runs(run):

@@ -4,6 +4,7 @@ import asyncio
 import json
 import threading
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 import uvloop
@@ -12,6 +13,7 @@ from serving.core.datatypes import Datatype
 from serving.core.latency import LatencyProfile
 from serving.core.signature import Signature, TensorSpec
 from serving.worker import dataplane, shedding
+from tests.integration.serving import in_process
 from tests.integration.serving.in_process import WAIT_S, gateway
 
 IN, OUT = (TensorSpec(name, Datatype.FP32, (-1, 1)) for name in "xy")
@@ -32,7 +34,7 @@ class Slow:
 
 
 def body(timeout_us=0, *, data=(1.0,)):
-    tensor = {"name": "x", "shape": [1, 1], "datatype": "FP32", "data": list(data)}
+    tensor = {"name": "x", "shape": [len(data), 1], "datatype": "FP32", "data": list(data)}
     document = {"inputs": [tensor]}
     if timeout_us:
         document["parameters"] = {"timeout": timeout_us}
@@ -75,11 +77,13 @@ async def until_held(served, rows):
 
 
 @asynccontextmanager
-async def flooded():
+async def flooded(wait_ns_max=0, run_ns=RUN_NS):
     """A gateway whose one thread is busy for long, and that has refused one for it."""
     session = Slow()
-    profile = LatencyProfile((1 << i, RUN_NS) for i in range(4))
-    async with gateway(SIGNATURE, session, inline=False, profile=profile) as served:
+    profile = LatencyProfile((1 << i, run_ns) for i in range(4))
+    async with gateway(
+        SIGNATURE, session, inline=False, profile=profile, wait_ns_max=wait_ns_max
+    ) as served:
         clients = [
             Client(*await asyncio.open_connection("127.0.0.1", served.port)) for _ in range(4)
         ]
@@ -98,9 +102,9 @@ async def flooded():
                 client.close()
 
 
-def run(scenario):
+def run(scenario, **options):
     async def main():
-        async with flooded() as (served, session, clients):
+        async with flooded(**options) as (served, session, clients):
             await scenario(served, session, clients)
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -202,3 +206,47 @@ def test_the_run_that_ended_is_collected_in_between():
         assert done == [True]
 
     run(scenario)
+
+
+def test_who_names_no_deadline_is_refused_while_a_queue_stands():
+    async def scenario(served, session, clients):
+        clients[2].send(body(data=[1.0] * 8))  # with the one that waits, more than a batch
+        await until_held(served, 10)
+        served.plane.pressed = False
+        status, document, head = await clients[3].ask(body())
+        assert (status, b"retry-after:" in head) == (503, True)
+        assert "the queue of model 'm' has been too long" in document["error"]
+        assert (await clients[3].ask(garbled(body())))[0] == 503, "the next ones unread"
+        version = served.plane.table.routes["m"].arms[0].target
+        assert version.batcher.facts().refused_standing == 1
+        clients[3].send(body(20_000_000))
+        await until_held(served, 11)
+        session.go.set()
+        assert (await clients[3].reply())[0] == 200
+        await until_held(served, 0)
+        assert (await clients[3].ask(body()))[0] == 200
+
+    run(scenario, wait_ns_max=RUN_NS // 4)
+
+
+def test_whose_tenant_has_less_than_its_share_is_not_refused_for_another(monkeypatch):
+    long_ns = 100 * RUN_NS  # the time that the test takes makes no difference
+
+    async def scenario(served, session, clients):
+        loud, quiet = ({"headers": f"X-Tenant: {name}\r\n"} for name in ("loud", "quiet"))
+        late_us = 34 * long_ns // 10_000  # the answer comes after three runs, a ninth before
+        late = body(late_us)
+        clients[2].send(body(late_us, data=[1.0] * 8), **loud)
+        await until_held(served, 10)
+        assert (await clients[3].ask(late, **loud))[0] == 503
+        assert (await clients[3].ask(garbled(late), **quiet))[0] == 400  # its head is known now
+        assert (await clients[3].ask(garbled(late), **loud))[0] == 503, "the next ones unread"
+        assert (await clients[3].ask(garbled(late), **quiet))[0] == 400, "but not another's"
+        clients[3].send(late, **quiet)
+        await until_held(served, 11)
+        session.go.set()
+        assert (await clients[3].reply())[0] == 200
+
+    limits = replace(in_process.LIMITS, tenant_header="X-Tenant", request_s_max=10_000.0)
+    monkeypatch.setattr(in_process, "LIMITS", limits)
+    run(scenario, run_ns=long_ns)

@@ -175,6 +175,28 @@ def test_every_default_is_a_value_that_can_be_meant():
         assert expected_range(f"{section}.{key}", value_of(config, section, key)) == ""
 
 
+def test_a_limit_is_above_zero_unless_zero_means_something():
+    from driftgate.config_ranges import expected_range
+
+    assert expected_range("limits.rows_in_flight_max", 0) == "a number above 0"
+    for key in ("message_bytes_max", "standing_wait_s_max"):
+        assert expected_range(f"limits.{key}", 0) == ""
+        assert expected_range(f"limits.{key}", -1) == "a number 0 or more"
+
+
+def test_tenants_are_named_by_a_header_that_http_and_grpc_can_carry():
+    from driftgate.config_ranges import expected_range
+
+    for name, fits in {
+        "": True,
+        "X-Tenant": True,
+        "x-t-bin": False,
+        "a b": False,
+        ":path": False,
+    }.items():
+        assert (expected_range("limits.tenant_header", name) == "") is fits, name
+
+
 COMMON = {
     "KAFKA_BOOTSTRAP_SERVERS": "one:9092,two:9092",
     "KAFKA_SECURITY_PROTOCOL": "SASL_SSL",

@@ -30,6 +30,7 @@ TOGETHER = {
     "oldest_wait_ns": 0,
     "refused_full": 0,
     "refused_late": 0,
+    "refused_standing": 0,
     "slowed_by_max": 1.0,
     "work_is_rows": True,
     "profile": [{"work": 1, "runs": 9, "mean_ns": 10_000, "high_ns": 12_000}],
@@ -43,7 +44,7 @@ COUNTED = {
     "failed": {},
     "batches": [],
 }
-ADMISSION = {"rows": 4, "rows_max": 16_384}
+ADMISSION = {"rows": 4, "rows_max": 16_384, "tenants": None}
 
 
 def text(force=None, so=None, counted=None, model=None, **version):
@@ -201,3 +202,9 @@ def test_padding_is_said_with_what_it_may_cost_and_its_share():
     assert "adds less than 11 positions" in said
     assert "Of the input elements that ran 10.0% were padding." in said
     assert "padding" not in text()
+
+
+def test_tenants_are_counted_where_they_are_told_apart():
+    assert "tenant" not in text()
+    workers = [{"index": i, "admission": {**ADMISSION, "tenants": i}} for i in range(2)]
+    assert "Tenants share these rows: 1 tenant on one worker now." in text(workers=workers)

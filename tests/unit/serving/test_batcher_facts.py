@@ -20,6 +20,7 @@ ONE = BatcherFacts(
     oldest_wait_ns=7,
     refused_full=3,
     refused_late=1,
+    refused_standing=2,
     slowed_by=1.0,
     work_is_rows=True,
     profile=(Point(1, 3, 10, 20), Point(4, 1, 40, 50)),
@@ -46,6 +47,7 @@ def test_counts_add_up_and_the_greatest_time_counts():
     assert (found["load_run_ns"], found["mean_run_ns_max"], found["oldest_wait_ns"]) == (100, 90, 7)
     assert (found["queued"], found["rows_queued"], found["running"]) == (4, 8, 2)
     assert (found["refused_full"], found["refused_late"]) == (6, 2)
+    assert found["refused_standing"] == 4
     assert found["shapes_queued_max"] == 3
 
 

@@ -110,6 +110,25 @@ def test_what_means_something_never_varies() -> None:
         assert learned(head_with(line.format(1))).match(head_with(line.format(2))) is None
 
 
+@pytest.mark.parametrize("name", ["x-tenant", "Authorization", "X-Forwarded-For", "cookie"])
+def test_the_header_that_names_tenants_never_varies(name: str) -> None:
+    """Also where it is one that means nothing else."""
+    found = KnownHeads(name.lower().encode())
+    for tenant in ("a", "b"):
+        head = head_with("x-request-id: 1", f"{name}: {tenant}")
+        assert found.match(head + b"BODY") is None
+        pairs = [
+            (name.lower().encode(), tenant.encode()),
+            (b"host", b"h"),
+            (b"content-length", b"4"),
+        ]
+        found.learn(head, TARGET, read_head(pairs, "1.1", name.lower().encode()))
+    for tenant in ("a", "b"):
+        matched = found.match(head_with("x-request-id: 22", f"{name}: {tenant}") + b"BODY")
+        assert matched is not None
+        assert matched[0].head.tenant == tenant
+
+
 def test_heads_that_vary_are_bounded_with_the_others() -> None:
     found = KnownHeads()
     for number in range(3 * HEADS_MAX):
