@@ -26,7 +26,7 @@ _ABOVE_ZERO = frozenset(
         *("monitor.retrain_window_s", "monitor.coarse_edges", "monitor.window_blocks"),
         *("kafka.partitions", "kafka.request_timeout_s", "kafka.batch_bytes"),
         *("kafka.message_bytes_max", "kafka.control_timeout_s", "monitor.lag_max_s"),
-        "monitor.warm_up_rows",
+        *("monitor.warm_up_rows", "monitor.rolling_days", "monitor.rolling_guard_days"),
         *("monitor.session_s", "monitor.silence_s", "monitor.handover_s", "monitor.approve_s"),
         "monitor.verify_s",
         *("retrain.timeout_s", "retrain.give_up_s", "retrain.datasets_kept"),

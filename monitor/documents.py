@@ -8,11 +8,12 @@ import numpy as np
 
 from monitor.core.bins import BINS, SLOTS
 from monitor.core.budget import budget_text
-from monitor.core.effects import Effect, effects, moved_names
+from monitor.core.effects import Effect, effect_sizes, effects, moved_names
 from monitor.core.estimation import Reason
 from monitor.core.evidence import NOTHING
 from monitor.core.model_state import ModelState, Summary
 from monitor.core.predictions import LOSS_UNITS
+from monitor.core.rolling import Rolling
 from monitor.core.rollout import ArmTotals
 from monitor.core.settings import WEIGHTS, CoreSettings
 from monitor.core.verification import Verification
@@ -22,6 +23,7 @@ from monitor.outlier_documents import outlier_counts
 SPECIAL = ("missing", "below", "above", "nonfinite", "unseen")
 SHOWN_FEATURES = 8  # with their histograms, in a verdict
 RANKED_FEATURES = 200  # in the state
+TRAINING = ("ks", "psi")  # statistics of live traffic against training
 LOG_MAX = 700.0  # exp of more is no float
 
 Document = dict[str, Any]
@@ -276,13 +278,17 @@ def repeated_document(stable: Stable) -> Document:
 def reference_document(state: ModelState, stable: Stable) -> Document:
     """What the stable version is judged by, and how far its warm-up is, if one is under way."""
     learned, progress = stable.yardstick.learned, state.own.progress
+    rolling = state.own.rolling(stable.digest) if learned else None
+    whose = "rolling" if rolling else "warm-up" if learned else "pushed"
     return {
-        "from": "warm-up" if learned else "pushed" if stable.yardstick.known else None,
+        "from": whose if stable.yardstick.known else None,
         "rows": stable.yardstick.profile.rows,
         "season": season_document(stable),
         "warm_up": None
         if learned is None
         else {"start_ns": learned.from_ns, "end_ns": learned.to_ns},
+        "rolling": rolling_document(state, rolling) if rolling else None,
+        "training": training_document(stable, rolling) if rolling else None,
         "warming_up": None
         if progress is None
         else {
@@ -294,6 +300,44 @@ def reference_document(state: ModelState, stable: Stable) -> Document:
             "s_needed": progress.span_ns / 1e9,
             "left_out": list(progress.left_out),
         },
+    }
+
+
+def rolling_document(state: ModelState, rolling: Rolling) -> Document:
+    """Of a reference that is renewed.
+
+    span_s: of the traffic in it; age_s: from its end to the last block's. next_ns: when it
+    is renewed, unless a verdict stands: then it is `frozen`, and so is what is counted for it.
+    """
+    learned, block_ns = rolling.learned, state.settings.block_ns
+    end_ns = ((state.last_index or 0) + 1) * block_ns
+    return {
+        "span_s": (learned.to_ns - learned.from_ns) / 1e9,
+        "age_s": max(end_ns - learned.to_ns, 0) / 1e9,
+        "next_ns": rolling.next_ns,
+        "frozen": rolling.is_frozen,
+    }
+
+
+def training_document(stable: Stable, rolling: Rolling) -> Document | None:
+    """How far live traffic is from the pushed reference, which does not judge; None: there is none.
+
+    features: those farthest off, by Kolmogorov-Smirnov.
+    """
+    if not rolling.is_pushed:
+        return None
+    pushed = rolling.base.bins
+    watched = (*pushed.features, *pushed.predictions)
+    binned = stable.yardstick.binned_of_asked(stable.window.live)
+    sizes = effect_sizes(watched, binned, TRAINING)
+    order = sorted(range(len(watched)), key=lambda f: (-np.nan_to_num(sizes["ks"][f]), f))
+    return {
+        "rows": pushed.rows,
+        "features": [
+            {"name": watched[f].name}
+            | {name: number(float(values[f])) for name, values in sizes.items()}
+            for f in order[:SHOWN_FEATURES]
+        ],
     }
 
 

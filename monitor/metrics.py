@@ -47,6 +47,15 @@ GROUP_EVIDENCE = Entry("group_evidence_seconds", "Evidence of one group.", ("mod
 THRESHOLD = Entry("evidence_threshold_seconds", "Evidence that raises a tier.", ("model", "tier"))
 COVERED = Entry("promise_covered", "1 while traffic allows the false-alarm promise.", ("model",))
 WARM_UP = Entry("warm_up_ratio", "How much there is of a reference from own traffic.", ("model",))
+REFERENCE_SPAN = Entry(
+    "reference_span_seconds", "Length of the traffic in a rolling reference.", ("model",)
+)
+REFERENCE_AGE = Entry(
+    "reference_age_seconds", "From the end of a rolling reference to now.", ("model",)
+)
+REFERENCE_FROZEN = Entry(
+    "reference_frozen", "1 while a verdict keeps a rolling reference as it is.", ("model",)
+)
 BLOCK = Entry("evidence_block_seconds", "Length of the blocks that are bet on.", ("model",))
 LOSS = Entry(
     "loss_ratio", "Mean loss of labelled rows; estimated: of all, without labels.", ("model", "of")
@@ -135,6 +144,9 @@ CATALOGUE = (
     SILENT, PASSED_OVER, SEEN, PARTITION_EPOCH, PARTITION_LAG, PARTITION_POSITION, PARTITION_SEEN,
     POISON, KAFKA_UP, PARTITIONS, REBALANCES, DEAD_LETTERS, COVERED, BLOCK,
     WARM_UP,
+    REFERENCE_SPAN,
+    REFERENCE_AGE,
+    REFERENCE_FROZEN,
     PERFORMANCE, LABELLED, COVERAGE, DELAY,
     TOGETHER, BY_CHANCE, DISTINCT, REPEATED, OUTLIERS, LOOKED_AT,
     SLICE_PERFORMANCE, SLICE_LABELLED, SLICE_COVERAGE, UNFAIR,
@@ -319,6 +331,7 @@ def _model_samples(model: str, document: Mapping[str, Any]) -> dict[Entry, list[
         COVERED: [((model,), float(promise["covered"]))] if promise else [],
         BLOCK: [((model,), promise["block_s"])] if promise else [],
         WARM_UP: _warm_up(model, document["stable"]),
+        **_rolling(model, document["stable"]),
         LOSS: [
             ((model, name), value)
             for name, value in _shown_losses(document).items()
@@ -371,4 +384,15 @@ def _warm_up(model: str, stable: Mapping[str, Any] | None) -> list[Sample]:
     reference = stable["reference"] if stable else {"warming_up": None, "from": None}
     if reference["warming_up"]:
         return [((model,), reference["warming_up"]["ratio"])]
-    return [((model,), 1.0)] if reference["from"] == "warm-up" else []
+    return [((model,), 1.0)] if reference["from"] in ("warm-up", "rolling") else []
+
+
+def _rolling(model: str, stable: Mapping[str, Any] | None) -> dict[Entry, list[Sample]]:
+    found = stable["reference"]["rolling"] if stable else None
+    if found is None:
+        return {}
+    return {
+        REFERENCE_SPAN: [((model,), found["span_s"])],
+        REFERENCE_AGE: [((model,), found["age_s"])],
+        REFERENCE_FROZEN: [((model,), float(found["frozen"]))],
+    }

@@ -34,7 +34,7 @@ def live_segments(state: ModelState) -> LiveSegments | None:
         return None
     off = ""
     if stable.yardstick.learned is not None:
-        off = "the reference is of a warm-up, which does not tell answers by segment"
+        off = "the reference is the version's own traffic, which does not tell answers by segment"
     elif not stable.yardstick.known:
         off = "the version has no reference"
     elif stable.yardstick.segmenter is None:

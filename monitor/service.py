@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from functools import partial
-from math import inf
+from math import ceil, inf
 from pathlib import Path
 
 from eventlog import MONITOR_GROUP, SqliteLog, publish_position
@@ -16,15 +16,16 @@ from monitor.core.budget import mean_time_s
 from monitor.core.gate import GateLimits
 from monitor.core.guards import Action, Guards
 from monitor.core.periods import parse_period_ns
-from monitor.core.settings import CoreSettings, WarmUpSettings
+from monitor.core.settings import ANY_MODEL, CoreSettings, RollingSettings, WarmUpSettings
 from monitor.published import Published, Snapshot
-from monitor.settings import MonitorSettings
+from monitor.settings import DAY_S, MonitorSettings
 from monitor.task import LOG_RETRY_S, Parts, Task
 from monitor.triggers.core.schedule import Schedule
 from monitor.triggers.settings import RetrainSettings
 
 IDLE_S = 0.05
 PUBLISH_S = 0.25
+ROLLING_PARTS_MAX = 64  # of a feature they take 280 KB of the stored state
 
 
 def core_settings(settings: MonitorSettings) -> CoreSettings:
@@ -48,6 +49,7 @@ def core_settings(settings: MonitorSettings) -> CoreSettings:
         seasonal=settings.seasonal,
         multivariate_rows=settings.multivariate_rows,
         warm_up=warm_up(settings),
+        rolling=rolling(settings),
         quantile_level=settings.quantile_level,
         slices=tuple(sorted(settings.slices.items())),
     )
@@ -56,12 +58,29 @@ def core_settings(settings: MonitorSettings) -> CoreSettings:
 def warm_up(settings: MonitorSettings) -> WarmUpSettings | None:
     if settings.reference == "pushed":
         return None
+    return _needs(settings, always=settings.reference == "warm-up")
+
+
+def rolling(settings: MonitorSettings) -> RollingSettings | None:
+    models = (ANY_MODEL,) if settings.reference == "rolling" else settings.rolling_models
+    if not models:
+        return None
+    parts = ceil(settings.rolling_days / settings.rolling_guard_days)
+    return RollingSettings(
+        tuple(sorted(models)),
+        min(max(parts, 1), ROLLING_PARTS_MAX),
+        _ns(settings.rolling_guard_days * DAY_S),
+        _needs(settings, always=True),
+    )
+
+
+def _needs(settings: MonitorSettings, *, always: bool) -> WarmUpSettings:
     return WarmUpSettings(
         settings.warm_up_rows,
         _ns(settings.warm_up_s),
         _ns(settings.warm_up_skip_s),
         continuous=settings.continuous,
-        always=settings.reference == "warm-up",
+        always=always,
     )
 
 

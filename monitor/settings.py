@@ -43,8 +43,12 @@ class MonitorSettings:
     coarse_edges: int = 12  # edges per feature that evidence is gathered on
     continuous: bool = False  # treat every numeric feature as continuous
     # What a version is judged by: the reference that was pushed with it, its own first
-    # traffic (warm-up), or auto: the pushed one, and where there is none, its first traffic.
-    reference: Literal["auto", "pushed", "warm-up"] = "auto"
+    # traffic (warm-up), auto: the pushed one, and where there is none, its first traffic, or
+    # rolling: its first traffic, and from then on that of the weeks before.
+    reference: Literal["auto", "pushed", "warm-up", "rolling"] = "auto"
+    rolling_models: tuple[str, ...] = ()  # as rolling, for these models whatever it is for others
+    rolling_days: float = 28.0  # of traffic in a rolling reference; whole guards, at most 64
+    rolling_guard_days: float = 7.0  # between it and what it judges, and from one to the next
     # By the hour of the week, where the pushed reference knows when its rows were.
     seasonal: bool = True
     warm_up_rows: int = 20_000  # at least so many

@@ -126,6 +126,7 @@ def _run(args: argparse.Namespace, config: Config) -> "Result":
         block_s=args.block,
         window_blocks=window_blocks,
         reference="pushed",  # the file's
+        rolling_models=(),
         recent_change_s=0.0,  # a file begins when it begins; its version served before
     )
     with ProgressBar(f"reading {args.data.name}") as bar:

@@ -2,11 +2,15 @@
 
 import argparse
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 from driftgate.cli import common_options
 from driftgate.errors import CliError, Exit
 from driftgate.monitor_client import add_url_option, ask, base_url
+
+DAY_S = 86_400
+SHOWN_FEATURES = 3
 
 
 def register(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -73,8 +77,29 @@ def _reference(reference: dict[str, Any]) -> str:
         return f"{warming['reason']}{f'; too wide to watch: {left_out}' if left_out else ''}"
     if reference["from"] is None:
         return "none"
+    rows, rolling = f"{reference['rows']:,} rows", reference["rolling"]
+    if rolling is not None:
+        return f"{_rolling(rolling)}, {rows}{_training(reference['training'])}"
     whose = "the version's first traffic" if reference["from"] == "warm-up" else "pushed"
-    return f"{whose}, {reference['rows']:,} rows{_season(reference['season'])}"
+    return f"{whose}, {rows}{_season(reference['season'])}"
+
+
+def _rolling(rolling: dict[str, Any]) -> str:
+    span, age = rolling["span_s"] / DAY_S, rolling["age_s"] / DAY_S
+    said = f"rolling, its own traffic of {span:.1f} d that ended {age:.1f} d ago"
+    if rolling["frozen"]:
+        return f"{said} (frozen while the verdict stands)"
+    at = datetime.fromtimestamp(rolling["next_ns"] / 1e9, UTC)
+    return f"{said} (next {at:%Y-%m-%d %H:%M} UTC)"
+
+
+def _training(training: dict[str, Any] | None) -> str:
+    """The features that are farthest from the reference that was pushed."""
+    if training is None:
+        return ""
+    most = [item for item in training["features"] if item["ks"] is not None][:SHOWN_FEATURES]
+    named = ", ".join(f"{item['name']} KS {item['ks']:.2f}" for item in most)
+    return f"; from the pushed one: {named}" if named else ""
 
 
 def _season(season: dict[str, Any] | None) -> str:

@@ -164,6 +164,16 @@ class BlockMeans:
         found: NDArray[np.int64] = np.max(np.where(short, lengths, 0), axis=0, initial=0)
         return found
 
+    def merged(self, other: "BlockMeans") -> "BlockMeans":
+        """With those of another time, as sums: no pair is made across the two."""
+        return BlockMeans(
+            self.blocks + other.blocks,
+            np.full_like(self.waiting, np.nan),
+            self.pairs + other.pairs,
+            self.squares + other.squares,
+            np.maximum(self.largest, other.largest),
+        )
+
     def to_tree(self) -> Tree:
         return {
             "blocks": self.blocks,

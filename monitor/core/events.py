@@ -62,21 +62,33 @@ class Events:
         return yes, totals
 
 
-def make_events(profile: ReferenceProfile, coarse_edges: int) -> Events:
+def make_events(
+    profile: ReferenceProfile,
+    coarse_edges: int,
+    asked: ReferenceProfile | None = None,
+    references: int = 1,
+) -> Events:
     """The questions for a profile; reference errors hold for all of them at once.
 
     coarse_edges: of each feature, unless the profile has a season: then those of that.
+    asked:        of the same bins, where the questions are those of another profile.
+    references:   that follow each other, whose errors are to hold all together.
     """
     features = (*profile.features, *profile.predictions)
+    if asked is not None:
+        shown = (*asked.features, *asked.predictions)
+        assert [f.name for f in shown] == [f.name for f in features]
+    else:
+        shown = features
     rows: list[tuple[int, int, bool, bool, int]] = []
     statements = 0
-    for f, feature in enumerate(features):
+    for f, feature in enumerate(shown):
         group = Group.FEATURES if f < len(profile.features) else Group.PREDICTIONS
         own = _asked(profile, f) if profile.season else _questions(feature, coarse_edges)
         rows += [(f, place, cumulative, False, int(group)) for place, cumulative in own]
         rows += [(f, slot, False, True, int(Group.QUALITY)) for slot in QUALITY_SLOTS]
         statements += _families(own) + len(QUALITY_SLOTS)
-    return _assemble(rows, features, statements)
+    return _assemble(rows, features, statements * references)
 
 
 def correlation_series(events: Events) -> NDArray[np.int64]:

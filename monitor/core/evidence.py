@@ -109,6 +109,30 @@ class Bets:
         return np.where(np.isnan(factors), 1.0, factors)
 
 
+def carried(old: Bets, m: Floats, new: Bets) -> Floats:
+    """Evidence of the same questions from here on under another null: (d,) of `new`.
+
+    m: of `old`. Which directions have a detector follows from the null, so some may go and
+    some begin, from nothing. The weighted mean gets no larger by it, so the law is kept.
+    """
+    found = np.zeros(new.size)
+    order = {key: place for place, key in enumerate(_keys(old))}
+    for place, key in enumerate(_keys(new)):
+        if key in order:
+            found[place] = m[order[key]]
+    before, after = float(np.sum(m * old.weight)), float(np.sum(found * new.weight))
+    if after > before:
+        found *= before / after
+    kept: Floats = np.minimum(found, new.cap_s)
+    return kept
+
+
+def _keys(bets: Bets) -> list[tuple[int, bool, int]]:
+    """What tells detectors apart: the question, the direction, which of the stakes."""
+    stakes = (np.arange(bets.size) % len(STAKES)).tolist()
+    return list(zip(bets.event.tolist(), bets.rising.tolist(), stakes, strict=True))
+
+
 def log_of(value: float) -> float:
     """log, of nothing as well."""
     return log(value) if value > 0.0 else NOTHING

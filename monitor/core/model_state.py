@@ -88,7 +88,7 @@ class ModelState:
     def __init__(self, model: str, settings: CoreSettings) -> None:
         self.model = model
         self.settings = settings
-        self.own = OwnReferences(settings)
+        self.own = OwnReferences(settings, model)
         self.stable: Stable | None = None
         self.rollout: Rollout | None = None
         self.verification: Verification | None = None  # of the last rollback
@@ -114,6 +114,7 @@ class ModelState:
         assert self.last_index is None or block.index > self.last_index
         elapsed = block.index - self.last_index if self.last_index is not None else 1
         self._choose_stable(block, profiles)
+        self._renew_reference(block)
         self._follow_rollout(block, profiles)
         self._count_rows(block)
         outcomes = [item for item in block.outcomes if not self.mending.covers(item.predicted_ns)]
@@ -131,7 +132,7 @@ class ModelState:
         self.last_index = block.index
         self.blocks += 1
         summary = self._judge(block, losses, latest)
-        self._warm_up(block, outcomes)
+        self._warm_up(block, outcomes, latest)
         return summary
 
     def _start_ns(self, block: ModelBlock) -> int:
@@ -151,9 +152,10 @@ class ModelState:
             self._find_reference(block, profiles)
             return
         start_ns = self._start_ns(block)
-        profile = None if self.own.goes_first else profiles(version, digest)
+        pushed = profiles(version, digest)
+        profile = None if self.own.goes_first else pushed
         if profile is None:
-            yardstick = self.own.begin(digest, start_ns)
+            yardstick = self.own.begin(digest, start_ns, pushed)
         else:
             yardstick = Yardstick(profile, self.settings)
             self.own.end()
@@ -178,14 +180,37 @@ class ModelState:
         self.stable = stable.judged_by(yardstick, at_ns)
         self.fit, self.rollout = Fit(), None  # a rollout's questions were the former reference's
 
-    def _warm_up(self, block: ModelBlock, outcomes: list[Outcome]) -> None:
-        """Let the stable version's rows of this block take part in its own reference."""
+    def _renew_reference(self, block: ModelBlock) -> None:
+        stable = self.stable
+        if stable is None or stable.yardstick.learned is None:
+            return
+        start_ns, in_stretch = self._start_ns(block), stable.stretch.blocks > 0
+        yardstick = self.own.renew(stable.digest, start_ns, in_stretch=in_stretch)
+        if yardstick is not None:
+            self.stable = stable.renewed(yardstick)
+
+    def _warm_up(self, block: ModelBlock, outcomes: list[Outcome], latest: Counts | None) -> None:
+        """Let the stable version's rows of this block take part in its own reference.
+
+        latest: counts of those rows.
+        """
         stable = self.stable
         if stable is None:
             return
         start_ns = self._start_ns(block)
         parts = [p for arm, rows in block.arms.items() if self._is_stable(arm) for p in rows.parts]
-        own = (item for item in outcomes if item.digest == stable.digest)
+        own = [item for item in outcomes if item.digest == stable.digest]
+        if latest is not None:
+            self.own.gather(
+                stable.digest,
+                start_ns,
+                latest,
+                parts,
+                own,
+                self.standing,
+                self.quiet_ns,
+                held=self._holds_references(),
+            )
         yardstick = self.own.add(stable.digest, start_ns, parts, own)
         if yardstick is not None:
             self._judge_by(yardstick, stable, start_ns + self.settings.block_ns)
@@ -579,6 +604,18 @@ class ModelState:
             self.standing in (Kind.UPSTREAM, Kind.BLIND)
         )
 
+    def _holds_references(self) -> bool:
+        """Whether the verdict keeps a rolling reference as it is.
+
+        A warning does only for what such a reference is of: losses may be watched for
+        months before the first label comes.
+        """
+        if self.standing is not Kind.WARN:
+            return self.standing is not Kind.HEALTHY
+        return (
+            self.has_moved() or self.groups().get(Group.PREDICTIONS, NOTHING) >= self.settings.warn
+        )
+
     # -- storing -------------------------------------------------------------------
 
     def to_tree(self) -> Tree:
@@ -607,7 +644,7 @@ class ModelState:
         cls, model: str, tree: Tree, settings: CoreSettings, profiles: Profiles
     ) -> "ModelState":
         state = cls(model, settings)
-        state.own = OwnReferences.from_tree(tree["own"], settings)
+        state.own = OwnReferences.from_tree(tree["own"], settings, model)
         if tree["stable"] is not None:
             stable = tree["stable"]
             # What was judged without a reference goes on so until its next block.

@@ -36,6 +36,20 @@ class WarmUpSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class RollingSettings:
+    """Which models are judged by their own recent traffic, and by how much of it."""
+
+    models: tuple[str, ...]  # or ANY_MODEL
+    parts: int  # of guard_ns each, which a reference is of at most
+    guard_ns: int  # between a reference and what it judges, and from one renewal to the next
+    warm_up: WarmUpSettings  # what there must be before the first
+
+    @property
+    def span_ns(self) -> int:
+        return self.parts * self.guard_ns
+
+
+@dataclass(frozen=True, slots=True)
 class CoreSettings:
     """Times in ns or s as named; tolerances are shares of rows."""
 
@@ -53,6 +67,7 @@ class CoreSettings:
     recent_change_ns: int  # a stable version younger than this is under suspicion itself
     independent_rows: bool = False  # bets are on rows, not on block means
     warm_up: WarmUpSettings | None = None  # None: without a pushed reference there is none
+    rolling: RollingSettings | None = None  # None: no reference is renewed
     seasonal: bool = True  # by the hour of the week, where the reference knows its rows' times
     multivariate_rows: int = 0  # of a live window, compared as rows; 0: none are kept
     silence_ns: int = 60 * 10**9  # on Kafka: who is silent for so long holds nothing back
@@ -60,6 +75,10 @@ class CoreSettings:
     quantile_level: float = 0.0  # of numbers' quantile loss; 0: it is not measured
     # By model, of which ANY_MODEL stands for those without slices of their own.
     slices: tuple[tuple[str, tuple[Slice, ...]], ...] = ()
+
+    def rolling_of(self, model: str) -> RollingSettings | None:
+        rolling = self.rolling
+        return rolling if rolling and {model, ANY_MODEL} & set(rolling.models) else None
 
     def slices_of(self, model: str) -> tuple[Slice, ...]:
         by_model = dict(self.slices)

@@ -13,6 +13,7 @@ Laws:
 """
 
 from collections.abc import Iterable, Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -108,19 +109,37 @@ class Gathered:
     blocks: with rows; rows, squares: their rows, and the squares of those, summed.
     """
 
+    counts: Counts
+    distinct: Sketches
+    means: BlockMeans
+    blocks: int
+    rows: int
+    squares: int
+    losses: LossSum
+    loss_squares: int
+
     def __init__(self, data: bytes, coarse_edges: int) -> None:
         self._data = data
         self.bins = ReferenceProfile.from_bytes(data)
         self.counter = Counter(self.bins)
         self.events = make_events(self.bins, coarse_edges)
         unseen = np.flatnonzero(self.events.of_all & (self.events.place == UNSEEN))
-        self._series = np.concatenate([correlation_series(self.events), unseen])
-        self.counts = self.counter.empty()
-        self.distinct: Sketches = {}
-        self.means = BlockMeans.empty(self._series.size + 1)  # and last the loss
+        self.series = np.concatenate([correlation_series(self.events), unseen])
+        self.clear()
+
+    def clear(self) -> None:
+        """Back to nothing in the bins."""
+        self.counts, self.distinct = self.counter.empty(), {}
+        self.means = BlockMeans.empty(self.series.size + 1)  # and last the loss
         self.blocks = self.rows = self.squares = 0
         self.losses = LossSum()
         self.loss_squares = 0
+
+    def fresh(self) -> "Gathered":
+        """Another one of the same bins, with nothing in it."""
+        found = copy(self)
+        found.clear()
+        return found
 
     def count(self, parts: Sequence[Part]) -> tuple[Counts, int]:
         """A block's histograms, and how many of its rows they hold."""
@@ -145,13 +164,25 @@ class Gathered:
         if not rows and not losses.rows:
             return
         yes, totals = self.events.answers(counts)
-        self.means.add(np.append(shares(yes, totals)[self._series], losses.mean))
+        self.means.add(np.append(shares(yes, totals)[self.series], losses.mean))
         self.counts = self.counts + counts
         self.blocks += rows > 0
         self.rows += rows
         self.squares += rows**2
         self.losses.add_many(losses.rows, losses.units)
         self.loss_squares += losses.rows**2
+
+    def take(self, other: "Gathered") -> None:
+        """What another one gathered in the same bins, at another time."""
+        self.counts = self.counts + other.counts
+        for place, found in other.distinct.items():
+            self.distinct = self.distinct | {place: self.distinct.get(place, NOTHING).merged(found)}
+        self.means = self.means.merged(other.means)
+        self.blocks += other.blocks
+        self.rows += other.rows
+        self.squares += other.squares
+        self.losses.add_many(other.losses.rows, other.losses.units)
+        self.loss_squares += other.loss_squares
 
     def profile(self, labelled_min: int) -> ReferenceProfile:
         """The reference; without a loss if it has fewer labels than that."""
@@ -173,7 +204,7 @@ class Gathered:
         yes, totals = self.events.answers(self.counts)
         found = np.ones(len(self.counts))
         blocks = self.rows**2 / max(self.squares, 1)
-        for series, varied in zip(self._series, self.means.long_run()[:-1], strict=True):
+        for series, varied in zip(self.series, self.means.long_run()[:-1], strict=True):
             rows = int(totals[series])
             if rows and SHARE_MIN * rows <= yes[series] <= (1.0 - SHARE_MIN) * rows:
                 worth = effective(rows, blocks, yes[series] / rows, float(varied)) / rows
@@ -198,8 +229,14 @@ class Gathered:
         return LossReference(losses.mean, error, worth, self.bins.loss_scale or 1.0)
 
     def to_tree(self) -> Tree:
+        return {"bins": self.bins_tree(), **self.amounts()}
+
+    def bins_tree(self) -> Tree:
+        return np.frombuffer(self._data, dtype=np.uint8)
+
+    def amounts(self) -> dict[str, Tree]:
+        """What is in the bins."""
         return {
-            "bins": np.frombuffer(self._data, dtype=np.uint8),
             "counts": self.counts,
             "distinct": sketches_to_tree(self.distinct),
             "means": self.means.to_tree(),
@@ -209,13 +246,16 @@ class Gathered:
 
     @classmethod
     def from_tree(cls, tree: Tree, coarse_edges: int) -> "Gathered":
-        found = cls(tree["bins"].tobytes(), coarse_edges)
-        found.counts, found.means = tree["counts"], BlockMeans.from_tree(tree["means"])
-        found.distinct = sketches_from_tree(tree["distinct"])
-        found.blocks, found.rows, found.squares = tree["rows"]
-        rows, units, found.loss_squares = tree["losses"]
-        found.losses = LossSum(rows, units)
-        return found
+        return cls(tree["bins"].tobytes(), coarse_edges).filled(tree)
+
+    def filled(self, amounts: Tree) -> "Gathered":
+        """The same, with what `amounts` gave in its bins."""
+        self.counts, self.means = amounts["counts"], BlockMeans.from_tree(amounts["means"])
+        self.distinct = sketches_from_tree(amounts["distinct"])
+        self.blocks, self.rows, self.squares = amounts["rows"]
+        rows, units, self.loss_squares = amounts["losses"]
+        self.losses = LossSum(rows, units)
+        return self
 
 
 def effective(rows: int, blocks: float, share: float, varied: float) -> float:

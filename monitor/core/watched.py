@@ -9,6 +9,7 @@ Laws:
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from monitor.core.correlation import BlockMeans, Span
 from monitor.core.counter import Counter
 from monitor.core.distinct_values import LiveDistinct
 from monitor.core.events import Events, Group, correlation_series, make_events
-from monitor.core.evidence import NOTHING, Bets, mean_bets, season_bets, share_bets
+from monitor.core.evidence import NOTHING, Bets, carried, mean_bets, season_bets, share_bets
 from monitor.core.multivariate.live_rows import LiveRows
 from monitor.core.multivariate.standing import SpaceStanding, comparable, standings
 from monitor.core.outliers.live import LiveOutliers
@@ -49,9 +50,14 @@ class Yardstick:
         profile: ReferenceProfile | None,
         settings: CoreSettings,
         learned: Learned | None = None,
+        asked: ReferenceProfile | None = None,
+        references: int = 1,
     ) -> None:
-        """learned: whose profile it is, if it came from the version's own traffic."""
-        self.learned = learned
+        """learned: whose profile it is, if it came from the version's own traffic.
+
+        asked, references: of a reference that is renewed, see `make_events`.
+        """
+        self.learned, self._asked = learned, asked
         self.profile = profile or ReferenceProfile(rows=0, features=())
         if not settings.seasonal:
             self.profile = replace(self.profile, season=None)
@@ -66,7 +72,7 @@ class Yardstick:
         self.segmenter = Segmenter(self.profile, segments) if segments else None
         outliers = self.profile.outliers
         self.scorer = Scorer(self.profile, outliers) if outliers else None
-        self.events: Events = make_events(self.profile, settings.coarse_edges)
+        self.events: Events = make_events(self.profile, settings.coarse_edges, asked, references)
         season, tolerance = self.profile.season, settings.tolerance
         self.hours = Nulls.of(self.profile, season, self.events, tolerance) if season else None
         self.bets = {group: self._bets(group, settings) for group in SHARE_GROUPS}
@@ -133,6 +139,18 @@ class Yardstick:
     def binned(self, live: Counts) -> Binned:
         """Features, then predictions, against the reference; live: (f + p, SLOTS)."""
         return Binned(self._layout, self._reference, Side.of(self._layout, live))
+
+    def binned_of_asked(self, live: Counts) -> Binned:
+        """As `binned`, against the profile that the questions are of."""
+        layout, reference = self._of_asked
+        return Binned(layout, reference, Side.of(layout, live))
+
+    @cached_property
+    def _of_asked(self) -> tuple[Layout, Side]:
+        asked = self._asked or self.profile
+        watched = (*asked.features, *asked.predictions)
+        layout = Layout.of(watched)
+        return layout, Side.of(layout, reference_counts(watched))
 
     def no_rows(self) -> LiveRows:
         """For the rows that are compared with the reference's."""
@@ -252,6 +270,16 @@ class Stable:
         fresh.rows, fresh.mismatched = self.rows, self.mismatched
         fresh.labelled, fresh.loss_units = self.labelled, self.loss_units
         return fresh
+
+    def renewed(self, yardstick: Yardstick) -> "Stable":
+        """The same version by the next of its references, which asks the same questions.
+
+        Evidence goes on: what a block is held against was known before the block, so the
+        e-detectors keep their law. It must be no part of a stretch that is under way.
+        """
+        bets = self.yardstick.bets
+        m = {group: carried(bets[group], self.m[group], yardstick.bets[group]) for group in self.m}
+        return replace(self, yardstick=yardstick, m=m)
 
     def add_rows(
         self, half: int, parts: Sequence[Part], counts: Counts, start_ns: int

@@ -45,7 +45,28 @@ def features_section(content: Content) -> Html:
     rest = len(inputs) - len(shown)
     intro = f"{_live_words(content)} Most evidence first"
     intro += f"; the other {count(rest)} stand in the table of all features." if rest else "."
-    return join([element("p", intro), _legend(), _cards(content.model, shown)])
+    notes = [element("p", note) for note in _own_traffic(content)]
+    return join([element("p", intro), *notes, _legend(), _cards(content.model, shown)])
+
+
+def _own_traffic(content: Content) -> Iterator[str]:
+    """What a rolling reference is of, and how far live traffic is from the pushed one."""
+    stable = content.state["stable"]
+    rolling = stable["reference"]["rolling"] if stable else None
+    if rolling is None:
+        return
+    text = (
+        f"The reference is the version's own traffic of {duration(rolling['span_s'])}, which "
+        f"ended {duration(rolling['age_s'])} before"
+    )
+    yield (
+        f"{text}; it stays as it is while the verdict stands." if rolling["frozen"] else f"{text}."
+    )
+    training = stable["reference"]["training"]
+    if training is not None:
+        told = (item for item in training["features"] if item["ks"] is not None)
+        named = ", ".join(f"{item['name']} {number(item['ks'])}" for item in told)
+        yield f"Kolmogorov-Smirnov of live values from the pushed reference: {named or 'none'}."
 
 
 def _no_reference(content: Content) -> str:

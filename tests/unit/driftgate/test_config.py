@@ -377,3 +377,13 @@ def test_what_is_set_of_retraining_reaches_the_monitor(tmp_path):
     on_kafka = load(tmp_path, '[retrain]\ntrigger = "kafka"\nbootstrap = "b:9092"\n')
     document = monitor_document(on_kafka)
     assert ("kafka" in document, "bootstrap" in document) == (True, False)
+
+
+def test_models_whose_reference_rolls_reach_the_monitor(tmp_path):
+    text = '[monitor]\nrolling_models = ["fraud"]\nrolling_days = 14\n'
+    config = load(tmp_path, text)
+    assert config.monitor.rolling_models == ("fraud",)
+    document = json.loads(json.dumps(monitor_document(config)))
+    assert read_settings(document["monitor"]) == config.monitor
+    with pytest.raises(CliError, match="rolling_guard_days"):
+        load(tmp_path, "[monitor]\nrolling_guard_days = 0\n")
