@@ -1,18 +1,18 @@
 """One admitted request, and who waits for its answer."""
 
-from typing import TYPE_CHECKING, Protocol
+from typing import Any, Protocol
 
 from serving.core.batch import State
 from serving.core.datatypes import Array
 from serving.core.errors import ServeError
-from serving.core.json_codec_reply import BatchOutputs
+from serving.core.grpc_codec import GrpcReplies
+from serving.core.json_codec_reply import BatchOutputs, JsonReplies
+from serving.core.padding import Padder
 from serving.core.request import Envelope, WantedOutput
 from serving.core.routing import Arm
+from serving.core.signature import Signature
 from serving.core.tenants import NAMELESS
 from serving.worker import batcher
-
-if TYPE_CHECKING:
-    from serving.worker.version import Version
 
 
 class Waiter(Protocol):
@@ -36,6 +36,19 @@ class Waiter(Protocol):
     def fail(self, error: ServeError) -> None: ...
 
 
+class Owner(Protocol):
+    """The version that a request was admitted to."""
+
+    signature: Signature
+    padder: Padder | None
+    json: JsonReplies
+    grpc: GrpcReplies
+    traced: bool
+
+    def submit(self, task: "Task") -> None: ...
+    def cancel(self, task: "Task") -> None: ...
+
+
 class Task(batcher.Task):
     """One admitted request."""
 
@@ -54,8 +67,8 @@ class Task(batcher.Task):
 
     def __init__(
         self,
-        version: "Version",
-        arm: "Arm[Version]",
+        version: Owner,
+        arm: Arm[Any],
         waiter: Waiter,
         arrays: list[Array],
         rows: int,
