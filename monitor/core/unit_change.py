@@ -24,8 +24,10 @@ BEYOND_MAX = 0.99
 # A bin of more than this holds a value that is repeated, at its beginning.
 SPREAD_SHARE = 1.5 / BINS
 
-_STEPS = np.arange(1.0 * PER_OCTAVE, np.log2(FACTOR_MAX) * PER_OCTAVE + 1) / PER_OCTAVE
+# Smaller factors are tried as well: what one of them may have done is no change of unit.
+_STEPS = np.arange(1.0, np.log2(FACTOR_MAX) * PER_OCTAVE + 1) / PER_OCTAVE
 FACTORS: Floats = 2.0 ** np.concatenate([-_STEPS[::-1], _STEPS])
+_IS_UNIT = np.maximum(FACTORS, 1.0 / FACTORS) >= FACTOR_MIN
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +70,10 @@ def unit_change(feature: FeatureProfile, live: Counts, moved_min: float) -> Unit
         return None
     expected = law.below(ends[chosen][None, :] / FACTORS[:, None])
     left = np.max(np.abs(expected - below[chosen]), axis=1)
-    fits = np.flatnonzero(left <= LEFT_MAX * moved)
-    if fits.size == 0:
+    fits, best = np.flatnonzero((left <= LEFT_MAX * moved) & _IS_UNIT), int(np.argmin(left))
+    may_be_drift = not _IS_UNIT[best] or np.min(left[~_IS_UNIT]) <= moved_min
+    if fits.size == 0 or may_be_drift:
         return None
-    best = int(np.argmin(left))
     return UnitChange(float(FACTORS[fits[0]]), float(FACTORS[best]), float(FACTORS[fits[-1]]))
 
 
