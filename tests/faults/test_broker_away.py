@@ -15,7 +15,7 @@ from tests.system_on_kafka import OnKafka
 
 pytestmark = [pytest.mark.ci, pytest.mark.timeout(600)]
 ROWS_PER_S = 2000.0
-AWAY_S = 20.0
+AWAY_S = 60.0
 STOP_S = 60.0  # `up` gives each of its three processes 20 s
 
 
