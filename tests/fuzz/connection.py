@@ -59,7 +59,7 @@ class Plane:
 
     def __init__(self, signature: Signature) -> None:
         self._signature = signature
-        self.limits, self.draining = LIMITS, False
+        self.limits, self.draining, self.tenant_header = LIMITS, False, "x-tenant"
         self.templates, self.binary_forms = Templates(), BinaryForms()
         ignore = lambda *_: None  # noqa: E731
         self.metrics = SimpleNamespace(
@@ -92,7 +92,7 @@ class Plane:
         arrays = request.tensors(self._signature, LIMITS.tensors_max)
         found = (
             model, version, timeout_ns, cost_bytes, waiter.routing_key(), waiter.trace,
-            request.envelope, wanted,
+            waiter.tenant(self.tenant_header), request.envelope, wanted,
             [(a.shape, a.tolist() if a.dtype == object else a.tobytes()) for a in arrays],
         )  # fmt: skip
         raise InvalidRequest("read as " + hashlib.sha256(repr(found).encode()).hexdigest())
