@@ -28,6 +28,7 @@ from eventlog.core.intervals import Intervals
 from eventlog.core.kafka_message import is_copy
 from eventlog.core.marks import end_record, gap_record
 from eventlog.core.record import LABELS, PREDICTIONS, Record, runs_of
+from eventlog.kafka.figures import read_figures
 from eventlog.kafka.log import KafkaLog
 from eventlog.log import scan
 from eventlog.positions import SHIPPER_GROUP
@@ -181,9 +182,20 @@ class ShipperProcess:
             self.process.wait()
 
     def stop(self) -> int:
-        assert self.process is not None
-        self.process.terminate()
-        return self.process.wait(60)
+        """What it ends with on SIGTERM, which it heeds from before it first publishes figures."""
+        process = self.process
+        assert process is not None
+        run_dir = self.state_dir / "run"
+
+        def heeds() -> bool:
+            figures = read_figures(run_dir)
+            return process.poll() is not None or (
+                figures is not None and figures.pid == process.pid
+            )
+
+        eventually(heeds, "the shipper has started")
+        process.terminate()
+        return process.wait(60)
 
     def lines(self) -> Mapping[str, LedgerLine]:
         return {line.producer: line for line in ledger(self.log_dir, SHIPPER_GROUP)}
