@@ -11,7 +11,7 @@ Laws:
 
 import logging
 from collections.abc import Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
@@ -236,8 +236,9 @@ def _sweep(directory: Path, now_ns: int) -> None:
         if name not in current:
             remove_segment(directory, name)
     for path in directory.glob(f"*{SCRATCH_SUFFIX}"):
-        if now_ns - path.stat().st_mtime_ns > SCRATCH_NS_MAX:
-            path.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):  # a file that is being made has its name by now
+            if now_ns - path.stat().st_mtime_ns > SCRATCH_NS_MAX:
+                path.unlink()
     for suffix in WAL_SUFFIXES:
         for path in directory.glob(f"*.db{suffix}"):
             if not path.with_name(path.name.removesuffix(suffix)).exists():

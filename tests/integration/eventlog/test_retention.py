@@ -249,6 +249,13 @@ def test_litter_of_a_killed_process_is_swept(tmp_path: Path, name: str) -> None:
     assert not (tmp_path / name).exists()
 
 
+def test_a_file_that_gets_its_name_meanwhile_is_no_trouble(tmp_path: Path) -> None:
+    build(tmp_path, A, 1)
+    gone = tmp_path / "bbbbbb.slab.7.new"
+    gone.symlink_to(tmp_path / "nowhere")  # listed, and not there when it is looked at
+    assert enforce_retention(tmp_path, FOREVER, START_NS + DAY_NS) == []
+
+
 def test_set_aside_files_go_by_age(tmp_path: Path) -> None:
     build(tmp_path, A, 1)
     path = tmp_path / "aaaaaa-000000000001.db.corrupt"
