@@ -46,6 +46,7 @@ class Load:
                 document = json.loads(response.read())
             except (OSError, http.client.HTTPException) as error:
                 self.failed.append(repr(error))
+                connection.close()
                 connection = None
                 continue
             if response.status != 200:
