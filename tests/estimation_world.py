@@ -5,15 +5,30 @@ from dataclasses import dataclass
 import numpy as np
 
 from monitor.core.block import STABLE, Arm, ModelBlock, Outcome, Part
+from monitor.core.estimation.answered import AnsweredScores
 from monitor.core.judge import Verdict
 from monitor.core.model_state import ModelState
 from monitor.core.performance.answers import ClassAnswer, scores_of
+from monitor.core.performance.score_histogram import ScoreHistogram
 from monitor.core.profile import ReferenceProfile
 from tests.monitor_world import BLOCK_NS, MODEL, SETTINGS
 
 ARM = Arm("d", "1", STABLE, "")
 FIRST = 1000  # block
 NAMES = ("0", "1")
+
+
+def histogram(scores: np.ndarray, truth: np.ndarray) -> ScoreHistogram:
+    found = ScoreHistogram()
+    for score, is_true in zip(scores.tolist(), truth.tolist(), strict=True):
+        found.add(score, is_true)
+    return found
+
+
+def answered(scores: np.ndarray, said: np.ndarray) -> AnsweredScores:
+    found = AnsweredScores()
+    found.add(scores, said)
+    return found
 
 
 @dataclass(frozen=True)

@@ -224,8 +224,7 @@ class ServerCall:
     def _dispatch(self, message: bytes) -> None:
         assert self._method is not None
         self._message = None
-        if self._held:
-            self._release()
+        self._release()
         begin, unary, _ = self._method
         if begin is not None:
             try:

@@ -5,13 +5,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monitor.core.estimation.answered import AnsweredScores
 from monitor.core.estimation.calibration import HIGH, LOW, MIDDLE, Calibration
 from monitor.core.estimation.estimated_loss import ALPHA, estimated_loss
 from monitor.core.evidence import mean_bets
-from monitor.core.performance.score_histogram import ScoreHistogram, bin_of
+from monitor.core.performance.score_histogram import bin_of
 from monitor.core.predictions import LOSS_UNITS
-from tests.estimation_world import World
+from tests.estimation_world import World, answered, histogram
 from tests.property.monitor import plain_estimation as plain
 from tests.property.monitor.test_evidence_property import most_alarms
 
@@ -19,19 +18,6 @@ SEED = 20261129
 SCORES = st.one_of(st.floats(0, 1), st.sampled_from([0.0, 1.0, 0.5, 0.25]))
 LABELLED = st.lists(st.tuples(SCORES, st.booleans()), min_size=1, max_size=300)
 ANSWERED = st.lists(st.tuples(SCORES, st.booleans()), min_size=1, max_size=60)
-
-
-def calibrated(scores: np.ndarray, truth: np.ndarray) -> Calibration:
-    labelled = ScoreHistogram()
-    for score, is_true in zip(scores.tolist(), truth.tolist(), strict=True):
-        labelled.add(score, is_true)
-    return Calibration.of(labelled)
-
-
-def answered(scores: np.ndarray, said: np.ndarray) -> AnsweredScores:
-    found = AnsweredScores()
-    found.add(scores, said)
-    return found
 
 
 @settings(max_examples=150, deadline=None)
@@ -47,7 +33,7 @@ def test_it_is_that_of_the_rows_one_by_one(
     width = {float(MIDDLE[at]): (float(LOW[at]), float(HIGH[at])) for at in range(len(MIDDLE))}
     groups = plain.groups([float(MIDDLE[bin_of(s)]) for s in known.tolist()], truth.tolist(), width)
     expected = plain.least_loss(scores, said, groups, width, scale)
-    found = estimated_loss(answered(rounded, said), calibrated(known, truth), scale)
+    found = estimated_loss(answered(rounded, said), Calibration.of(histogram(known, truth)), scale)
     assert found.rows == len(rows)
     assert found.units / LOSS_UNITS == pytest.approx(expected, abs=1e-6 * len(rows))
 
@@ -76,7 +62,8 @@ def test_a_loss_that_is_above_the_bound_is_found() -> None:
 
 def _alarms(random, bets, before, after, labels=0) -> bool:  # type: ignore[no-untyped-def]
     """Whether a stream pages; labels: 0 for some number of few ones."""
-    calibration = calibrated(*before.draw(random, labels or int(random.integers(200, 1500))))
+    rows = labels or int(random.integers(200, 1500))
+    calibration = Calibration.of(histogram(*before.draw(random, rows)))
     m = bets.start()
     for _ in range(BLOCKS):
         scores, _ = after.draw(random, BLOCK_ROWS)

@@ -8,15 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monitor.core.estimation import ESTIMATED, Estimation, Reason, estimated
-from monitor.core.estimation.answered import AnsweredScores
 from monitor.core.estimation.calibration import HIGH, LOW, MIDDLE, Calibration
 from monitor.core.estimation.estimate import cells_of
 from monitor.core.estimation.measures import Cells
 from monitor.core.performance.answers import ClassAnswer, scores_of
-from monitor.core.performance.score_histogram import ScoreHistogram, bin_of
+from monitor.core.performance.score_histogram import bin_of
 from monitor.core.performance.spans import Spans
 from monitor.core.performance.tally import LabelledRow
-from tests.estimation_world import NAMES, World
+from tests.estimation_world import NAMES, World, answered, histogram
 from tests.property.monitor import plain_estimation as plain
 
 SEED = 20261129
@@ -25,19 +24,6 @@ SCORES = st.one_of(
 )
 LABELLED = st.lists(st.tuples(SCORES, st.booleans()), min_size=1, max_size=300)
 ANSWERED = st.lists(st.tuples(SCORES, st.booleans()), min_size=1, max_size=60)
-
-
-def histogram(scores: np.ndarray, truth: np.ndarray) -> ScoreHistogram:
-    found = ScoreHistogram()
-    for score, is_true in zip(scores.tolist(), truth.tolist(), strict=True):
-        found.add(score, is_true)
-    return found
-
-
-def answered(scores: np.ndarray, said: np.ndarray) -> AnsweredScores:
-    found = AnsweredScores()
-    found.add(scores, said)
-    return found
 
 
 def middles(scores: np.ndarray) -> list[float]:

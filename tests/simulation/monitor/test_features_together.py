@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from eventlog import MemoryLog, Record
+from eventlog import MemoryLog
 from monitor.core.multivariate.compare import compare
 from monitor.core.tree import pack
 from monitor.engine import Engine
 from tests.monitor_world import MODEL, SETTINGS, Traffic
-from tests.simulation.monitor.test_monitor_in_virtual_time import Watch
+from tests.simulation.monitor.test_monitor_in_virtual_time import Watch, doubled, restarted
 
 CORRELATION = 0.7
 
@@ -51,20 +51,9 @@ def test_a_correlation_that_turns_is_shown_though_no_histogram_moves() -> None:
 
 
 def test_a_sample_is_the_same_after_kills_with_copies_and_in_another_order() -> None:
-    def doubled(log: MemoryLog, producer: str, records: list[Record]) -> None:
-        log.append([record for record in records for _ in range(2)])
-
     plain = Traffic(MemoryLog()).run(50)
     twice = Traffic(MemoryLog(), append=doubled).run(50)
     whole = sample(Watch(plain.log).catch_up(10_000).engine)
     assert sample(Watch(twice.log).catch_up().engine) == whole
     assert sample(Watch(plain.log).catch_up(1).engine) == whole
-    state, pages = None, {}
-    while True:
-        watch = Watch(plain.log, state, dict(pages))
-        if not watch.engine.read(9):
-            break
-        watch.engine.close_blocks(watch.closed)
-        state = watch.engine.to_bytes()
-        pages |= watch.engine.book.dirty()
-    assert sample(watch.engine) == whole
+    assert sample(restarted(plain.log).engine) == whole

@@ -9,7 +9,7 @@ import pytest
 from eventlog import MemoryLog, Record, RecordKind
 from eventlog.core.marks import end_record
 from tests.monitor_world import BLOCK_NS, MODEL, Traffic, Version
-from tests.simulation.monitor.test_monitor_in_virtual_time import BAD, Watch
+from tests.simulation.monitor.test_monitor_in_virtual_time import BAD, Watch, doubled
 
 
 def story(log: MemoryLog, **more: Any) -> Traffic:
@@ -80,9 +80,6 @@ def test_how_reads_are_cut_is_immaterial(log: MemoryLog, limit: int) -> None:
 def test_records_that_come_twice_count_once() -> None:
     once, twice = MemoryLog(), MemoryLog()
     story(once)
-
-    def doubled(log: MemoryLog, producer: str, records: list[Record]) -> None:
-        log.append([record for record in records for _ in range(2)])
 
     story(twice, append=doubled)
     first, second = finished(once).engine, finished(twice).engine

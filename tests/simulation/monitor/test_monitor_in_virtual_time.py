@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from eventlog import GapReason, MemoryLog
+from eventlog import GapReason, MemoryLog, Record
 from monitor.core.block import Arm, ModelBlock, Part
 from monitor.core.judge import Kind
 from monitor.core.model_state import ModelState
@@ -52,6 +52,24 @@ class Watch:
     @property
     def kinds(self) -> list[Kind]:
         return [kind for kind, _ in self.raised]
+
+
+def restarted(log: MemoryLog, records: int = 9) -> Watch:
+    """The last of engines that read so many records each, and begin from what the one before
+    it had stored."""
+    state, pages = None, {}
+    while True:
+        watch = Watch(log, state, dict(pages))
+        if not watch.engine.read(records):
+            return watch
+        watch.engine.close_blocks(watch.closed)
+        state = watch.engine.to_bytes()
+        pages |= watch.engine.book.dirty()
+
+
+def doubled(log: MemoryLog, producer: str, records: list[Record]) -> None:
+    """Appends every record twice."""
+    log.append([record for record in records for _ in range(2)])
 
 
 def watch(change: Callable[[Traffic], None], before: int = 30, after: int = 60) -> Watch:

@@ -6,7 +6,7 @@ from functools import cache
 import numpy as np
 import pytest
 
-from eventlog import MemoryLog, Record, decode_predictions
+from eventlog import MemoryLog, decode_predictions
 from monitor.core.block import STABLE, Arm, ModelBlock, Part
 from monitor.core.events import Group
 from monitor.core.evidence import NOTHING
@@ -20,7 +20,7 @@ from monitor.outlier_documents import outlier_counts, outliers_document
 from monitor.profile import FeatureSpec, ReferenceProfile, build_profile
 from tests.monitor_world import BLOCK_NS, CODEC, MODEL, SETTINGS, Traffic
 from tests.property.monitor.test_evidence_property import most_alarms
-from tests.simulation.monitor.test_monitor_in_virtual_time import Watch
+from tests.simulation.monitor.test_monitor_in_virtual_time import Watch, doubled, restarted
 
 SEED = 20261129
 FEATURES, CORRELATION = 6, 0.95
@@ -128,22 +128,11 @@ def outliers(engine: Engine) -> bytes:
 
 
 def test_outliers_are_the_same_after_kills_with_copies_and_in_another_order() -> None:
-    def doubled(log: MemoryLog, producer: str, records: list[Record]) -> None:
-        log.append([record for record in records for _ in range(2)])
-
     plain = Traffic(MemoryLog(), spoil=at_odds).run(30)
     twice = Traffic(MemoryLog(), spoil=at_odds, append=doubled).run(30)
     whole = outliers(Watch(plain.log).catch_up(10_000).engine)
     assert outliers(Watch(twice.log).catch_up().engine) == whole
-    state, pages = None, {}
-    while True:
-        watch = Watch(plain.log, state, dict(pages))
-        if not watch.engine.read(9):
-            break
-        watch.engine.close_blocks(watch.closed)
-        state = watch.engine.to_bytes()
-        pages |= watch.engine.book.dirty()
-    assert outliers(watch.engine) == whole
+    assert outliers(restarted(plain.log).engine) == whole
 
 
 def test_a_shown_prediction_id_names_the_row_in_the_log() -> None:
